@@ -1,0 +1,86 @@
+# skyoperator: every verb that people and CI use. `make help` lists them.
+SHELL := /bin/bash -euo pipefail
+.DEFAULT_GOAL := help
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/skyoperator
+UV_VERSION := 0.13.9
+UV := $(or $(shell command -v uv),$(CACHE)/uv/bin/uv)
+RUN := $(UV) run --frozen
+LOCAL := $(RUN) python -m deploy.local
+CRD := skyclusters.skyoperator.dev.yaml
+
+export PATH := $(CACHE)/bin:$(PATH)
+# The reader's own cluster, if there is one; else the local one.
+LOCAL_KUBECONFIG := $(CACHE)/local/kubeconfig
+OWN_CLUSTER := $(KUBECONFIG)
+export KUBECONFIG := $(or $(KUBECONFIG),$(LOCAL_KUBECONFIG))
+
+.PHONY: help
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: venv ## a SkyCluster from apply to gone, on a local Kubernetes (or on KUBECONFIG=...)
+	@$(RUN) python -m deploy.local.demo $(if $(OWN_CLUSTER),--own-cluster)
+
+.PHONY: test
+test: lint unit integration e2e ## all of it: lint, unit, integration, e2e
+
+.PHONY: lint
+lint: venv ## ruff, mypy, import-linter
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+	$(RUN) lint-imports
+
+.PHONY: unit
+unit: venv tools ## tests/unit: seconds, no processes
+	$(RUN) pytest tests/unit
+
+.PHONY: integration
+integration: cluster-up ## tests/integration: the real kube-apiserver, a stand-in for SkyPilot
+	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/integration
+
+.PHONY: e2e
+e2e: cluster-up images ## tests/e2e: real kubelet, real SkyPilot, processes killed
+	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/e2e
+
+.PHONY: generate
+generate: venv ## write what is made from the types: the CRD and the chart's copy of it
+	$(RUN) python -m skyoperator.crd crds/$(CRD) deploy/helm/skyoperator/files/$(CRD)
+
+.PHONY: format
+format: venv ## let ruff fix and format
+	$(RUN) ruff check --fix
+	$(RUN) ruff format
+
+.PHONY: tools
+tools: venv ## kubectl and helm
+	@$(LOCAL) tools
+
+.PHONY: cluster-up
+cluster-up: venv ## start the local one-node Kubernetes
+	@$(LOCAL) cluster-up
+
+.PHONY: cluster-down
+cluster-down: venv ## end it; nothing of it stays but its caches
+	@$(LOCAL) cluster-down
+
+.PHONY: cluster-status
+cluster-status: venv ## how the local Kubernetes fares
+	@$(LOCAL) cluster-status
+
+.PHONY: images
+images: cluster-up ## build the images and load them into the local Kubernetes
+	@$(LOCAL) images
+
+.PHONY: venv
+venv: .venv/.synced
+
+.venv/.synced: uv.lock pyproject.toml controller/pyproject.toml $(UV)
+	$(UV) sync --frozen --compile-bytecode
+	@touch $@
+
+$(CACHE)/uv/bin/uv:
+	python3 -m venv $(CACHE)/uv
+	$(CACHE)/uv/bin/pip install --quiet uv==$(UV_VERSION)

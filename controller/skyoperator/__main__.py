@@ -1,0 +1,103 @@
+"""`python -m skyoperator`: the controller process.
+
+probes ─► lease ─► observer + kopf's watch + workers, until a signal or a lost lease ─► workers finish ─► lease given up
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Awaitable
+
+import kopf
+
+from skyoperator import handlers, probes
+from skyoperator.kube import Key, KubeApi, api_client
+from skyoperator.lease import Lease
+from skyoperator.metrics import REGISTRY, Objects
+from skyoperator.observe import Observer
+from skyoperator.reconcile import Reconciler
+from skyoperator.settings import Settings, SettingsError
+from skyoperator.sky.client import POST_TIMEOUT_SECONDS, SkyPilotClient
+from skyoperator.sky.credentials import SecretDirectory
+from skyoperator.sky.types import SkyPilot
+from skyoperator.task import cluster_name
+from skyoperator.workers import Workers
+
+logger = logging.getLogger(__name__)
+
+
+async def run(settings: Settings) -> None:
+    """Serve until told to stop. Raises LeaseLostError when somebody else took over."""
+    async with (
+        api_client() as kubernetes,
+        SkyPilotClient.connect(settings.skypilot_endpoint, SecretDirectory(settings.credentials_dir, f"the Secret mounted at {settings.credentials_dir}")) as sky,
+    ):
+        lease = Lease(kubernetes, namespace=settings.lease_namespace, name=settings.lease_name, holder=settings.holder)
+        observer = Observer(sky, server=settings.skypilot_endpoint)
+        kube = KubeApi(kubernetes, instance=settings.instance)
+        workers = make_workers(kube, sky, observer, lease)
+        REGISTRY.register(Objects(workers.phases, workers.oldest_pass_seconds))
+        web = await probes.serve(
+            settings.http_port,
+            registry=REGISTRY,
+            oldest_pass_seconds=workers.oldest_pass_seconds,
+            is_active=lambda: lease.seconds_left() > 0,
+        )
+        try:
+            await lease.acquire()
+            await until_one_ends(lease.hold(), observer.run(), watch(settings, workers))
+        finally:
+            await workers.stop()
+            await lease.release()
+            await web.cleanup()
+
+
+def make_workers(kube: KubeApi, sky: SkyPilot, observer: Observer, lease: Lease) -> Workers:
+    """Return the workers, with everything they need."""
+    reconciler = Reconciler(kube=kube, sky=sky, observer=observer, holder=lease, post_timeout_seconds=POST_TIMEOUT_SECONDS)
+
+    def forget(key: Key) -> None:
+        observer.forget(cluster_name(key.name, key.uid))
+
+    return Workers(reconciler, forget)
+
+
+async def watch(settings: Settings, workers: Workers) -> None:
+    """Watch SkyClusters until a signal."""
+    await kopf.operator(
+        registry=handlers.registry(workers),
+        settings=handlers.settings(),
+        clusterwide=not settings.namespaces,
+        namespaces=settings.namespaces,
+    )
+
+
+async def until_one_ends(*parts: Awaitable[None]) -> None:
+    """Run all parts until one of them ends, then cancel the others. Raises what the first one raised."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+def main() -> int:
+    """Return the exit code."""
+    try:
+        settings = Settings.from_environment(os.environ)
+    except SettingsError as error:
+        print(f"skyoperator: {error}", file=sys.stderr)
+        return 2
+    kopf.configure(log_format=kopf.LogFormat.JSON)
+    logging.getLogger().setLevel(settings.log_level)
+    asyncio.run(run(settings))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""The Kubernetes API as far as the controller needs it: fresh reads, optimistic writes, Events.
+
+Everything goes through CustomObjectsApi, which serves any API group: the typed classes would load every Kubernetes model (130 MiB).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, Final, Literal, Protocol, TypeAlias, cast
+
+import aiohttp
+from kubernetes.aio.client.api.custom_objects_api import CustomObjectsApi
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.exceptions import ApiException
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+from skyoperator.api.v1alpha1 import FINALIZER, GROUP, KIND, PLURAL, VERSION, SkyCluster, SkyClusterStatus
+
+TIMEOUT_SECONDS: Final = 15.0
+EVENT_NOTE_LIMIT: Final = 1024
+"""events.k8s.io/v1 refuses a longer `note`, in bytes."""
+
+Json: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Which object. The uid tells it from one of the same name that was there before."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        """Return the object as log lines name it."""
+        return f"SkyCluster {self.namespace}/{self.name}"
+
+
+class KubeError(Exception):
+    """The Kubernetes API did not do as asked; says what, and with which object."""
+
+
+class Conflict(KubeError):  # noqa: N818
+    """Somebody else wrote the object since we read it (409): read again."""
+
+
+class Gone(KubeError):  # noqa: N818
+    """The object is no more (404)."""
+
+
+class Kube(Protocol):
+    """What reconciling needs of Kubernetes."""
+
+    async def get(self, key: Key) -> SkyCluster:
+        """Return the object as it is now. Raises Gone, also if another object has taken its name; KubeError."""
+
+    async def put_status(self, this: SkyCluster, status: SkyClusterStatus) -> SkyCluster:
+        """Store the status, if nobody wrote the object since it was read, and return the object. Raises Conflict, Gone, KubeError."""
+
+    async def set_finalizer(self, this: SkyCluster, *, present: bool) -> None:
+        """Add or remove our finalizer, if nobody wrote the object since it was read. Raises Conflict, Gone, KubeError."""
+
+    async def event(self, this: SkyCluster, kind: Literal["Normal", "Warning"], reason: str, note: str) -> None:
+        """Post an Event about the object. Raises KubeError."""
+
+
+@asynccontextmanager
+async def api_client() -> AsyncIterator[ApiClient]:
+    """Yield a client for the cluster we run in, else for the one of the current kubeconfig context."""
+    try:
+        load_incluster_config()  # type: ignore[no-untyped-call]
+    except ConfigException:
+        await load_kube_config()  # type: ignore[no-untyped-call]
+    async with ApiClient() as client:
+        yield client
+
+
+class KubeApi:
+    """Kube, over HTTP."""
+
+    def __init__(self, client: ApiClient, *, instance: str) -> None:
+        self._api = CustomObjectsApi(client)
+        self._instance = instance
+
+    async def get(self, key: Key) -> SkyCluster:  # noqa: D102
+        with _explained("read", key):
+            body = await self._api.get_namespaced_custom_object(
+                GROUP, VERSION, key.namespace, PLURAL, key.name, _request_timeout=TIMEOUT_SECONDS
+            )
+        this = SkyCluster.from_body(cast("Json", body))
+        if this.uid != key.uid:
+            raise Gone(f"{key} with uid {key.uid} is gone; another has its name")
+        return this
+
+    async def put_status(self, this: SkyCluster, status: SkyClusterStatus) -> SkyCluster:  # noqa: D102
+        body = {**_stub(this), "spec": {"task": {}}, "status": status.as_json()}
+        with _explained("write the status of", key_of(this)):
+            answer = await self._api.replace_namespaced_custom_object_status(
+                GROUP, VERSION, this.namespace, PLURAL, this.name, body, _request_timeout=TIMEOUT_SECONDS
+            )
+        return SkyCluster.from_body(cast("Json", answer))
+
+    async def set_finalizer(self, this: SkyCluster, *, present: bool) -> None:  # noqa: D102
+        others = [finalizer for finalizer in this.finalizers if finalizer != FINALIZER]
+        body = _stub(this)
+        body["metadata"]["finalizers"] = [*others, FINALIZER] if present else others
+        with _explained("set the finalizers of", key_of(this)):
+            await self._api.patch_namespaced_custom_object(
+                GROUP,
+                VERSION,
+                this.namespace,
+                PLURAL,
+                this.name,
+                body,
+                _content_type="application/merge-patch+json",
+                _request_timeout=TIMEOUT_SECONDS,
+            )
+
+    async def event(self, this: SkyCluster, kind: Literal["Normal", "Warning"], reason: str, note: str) -> None:  # noqa: D102
+        with _explained("post an event about", key_of(this)):
+            await self._api.create_namespaced_custom_object(
+                "events.k8s.io",
+                "v1",
+                this.namespace,
+                "events",
+                event_body(this, kind=kind, reason=reason, note=note, instance=self._instance, now=datetime.now(UTC)),
+                _request_timeout=TIMEOUT_SECONDS,
+            )
+
+
+def key_of(this: SkyCluster) -> Key:
+    """Return the object's key."""
+    return Key(this.namespace, this.name, this.uid)
+
+
+def event_body(this: SkyCluster, *, kind: str, reason: str, note: str, instance: str, now: datetime) -> Json:
+    """Return an Event as events.k8s.io/v1 takes it."""
+    return {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"generateName": f"{this.name}.", "namespace": this.namespace},
+        "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "type": kind,
+        "reason": reason,
+        "action": "Reconcile",
+        "note": _cut(note, EVENT_NOTE_LIMIT),
+        "reportingController": f"{GROUP}/controller",
+        "reportingInstance": instance,
+        "regarding": {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": KIND,
+            "namespace": this.namespace,
+            "name": this.name,
+            "uid": this.uid,
+            "resourceVersion": this.resource_version,
+        },
+    }
+
+
+def _cut(text: str, limit_bytes: int) -> str:
+    raw = text.encode()
+    return text if len(raw) <= limit_bytes else "…" + raw[-(limit_bytes - 3) :].decode(errors="ignore")
+
+
+def _stub(this: SkyCluster) -> Json:
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": KIND,
+        "metadata": {"name": this.name, "namespace": this.namespace, "uid": this.uid, "resourceVersion": this.resource_version},
+    }
+
+
+class _explained:  # noqa: N801 - used as a statement
+    """Turn what the client raises into a KubeError that names the deed and the object."""
+
+    def __init__(self, deed: str, key: Key) -> None:
+        self._deed, self._key = deed, key
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, ApiException):
+            kind = {HTTPStatus.CONFLICT: Conflict, HTTPStatus.NOT_FOUND: Gone}.get(error.status, KubeError)
+            raise kind(f"could not {self._deed} {self._key}: HTTP {error.status} {error.body or error.reason}") from error
+        if isinstance(error, (aiohttp.ClientError, TimeoutError)):
+            raise KubeError(f"could not {self._deed} {self._key}: the Kubernetes API does not answer ({error!r})") from error

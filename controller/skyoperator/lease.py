@@ -1,0 +1,144 @@
+"""One active controller per scope, by a coordination.k8s.io Lease (KEP-589), and how much of it is left.
+
+Kubernetes' Python client has a leader election, but it tells nobody how long the lease still holds, which is what a POST that must
+not overlap with another controller's needs; and it ends at the first connection error.
+
+Time on a lease is counted by our own monotonic clock from before we asked for it, and another holder's from when we last saw it
+renewed, as client-go does: clocks of two machines are never compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from http import HTTPStatus
+from time import monotonic
+from typing import Any, Final, NoReturn, cast
+
+import aiohttp
+from kubernetes.aio.client.api.custom_objects_api import CustomObjectsApi
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.exceptions import ApiException
+
+logger = logging.getLogger(__name__)
+
+DURATION_SECONDS: Final = 60.0
+RENEW_SECONDS: Final = 5.0
+REQUEST_TIMEOUT_SECONDS: Final = 5.0
+
+_LEASES: Final = ("coordination.k8s.io", "v1")
+
+
+class LeaseLostError(Exception):
+    """We are no longer the active controller and must act no more."""
+
+
+class Lease:
+    """Our hold on the lease. `acquire`, then `hold` beside everything else; `seconds_left` before what must not overlap."""
+
+    def __init__(self, client: ApiClient, *, namespace: str, name: str, holder: str, clock: Callable[[], float] = monotonic) -> None:
+        self._api = CustomObjectsApi(client)
+        self._namespace, self._name, self._holder = namespace, name, holder
+        self._clock = clock
+        self._held_until = float("-inf")
+        self._seen: tuple[object, float] | None = None
+
+    def seconds_left(self) -> float:
+        """Return for how long nobody else can become active, in seconds; negative once somebody may have."""
+        return self._held_until - self._clock()
+
+    async def acquire(self) -> None:
+        """Return once the lease is ours."""
+        logger.info("waiting for Lease %s/%s as %s", self._namespace, self._name, self._holder)
+        while not await self._try():  # noqa: ASYNC110 - the event is on another machine
+            await asyncio.sleep(RENEW_SECONDS / 2)
+        logger.info("holding Lease %s/%s", self._namespace, self._name)
+
+    async def hold(self) -> NoReturn:
+        """Renew for ever. Raises LeaseLostError as soon as somebody else may be active."""
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            await self._try()
+            if self.seconds_left() <= 0:
+                raise LeaseLostError(f"Lease {self._namespace}/{self._name} is no longer held by {self._holder}")
+
+    async def release(self) -> None:
+        """Give the lease up, so that a successor need not wait for it to run out. Call it once nothing acts any more."""
+        lease = await self._read()
+        if lease is not None and lease["spec"].get("holderIdentity") == self._holder:
+            lease["spec"]["holderIdentity"] = ""
+            await self._write(lease)
+        self._held_until = float("-inf")
+
+    async def _try(self) -> bool:
+        asked_at = self._clock()
+        try:
+            held = await self._take(await self._read())
+        except (ApiException, aiohttp.ClientError, TimeoutError) as error:
+            logger.warning("could not renew Lease %s/%s: %r", self._namespace, self._name, error)
+            return False
+        if held:
+            self._held_until = asked_at + DURATION_SECONDS
+        elif self._held_until > asked_at:
+            self._held_until = float("-inf")
+        return held
+
+    async def _take(self, lease: dict[str, Any] | None) -> bool:
+        if lease is None:
+            await self._create()
+            return True
+        holder = lease["spec"].get("holderIdentity")
+        if holder != self._holder and holder and not self._has_run_out(lease):
+            return False
+        lease["spec"] = self._spec(lease["spec"])
+        try:
+            await self._write(lease)
+        except ApiException as error:
+            if error.status == HTTPStatus.CONFLICT:
+                return False
+            raise
+        return True
+
+    def _has_run_out(self, lease: dict[str, Any]) -> bool:
+        version = lease["metadata"]["resourceVersion"]
+        if self._seen is None or self._seen[0] != version:
+            self._seen = (version, self._clock())
+        return self._clock() - self._seen[1] > float(lease["spec"].get("leaseDurationSeconds") or DURATION_SECONDS)
+
+    def _spec(self, before: dict[str, Any]) -> dict[str, Any]:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        is_ours = before.get("holderIdentity") == self._holder
+        return {
+            "holderIdentity": self._holder,
+            "leaseDurationSeconds": int(DURATION_SECONDS),
+            "acquireTime": before["acquireTime"] if is_ours else now,
+            "renewTime": now,
+            "leaseTransitions": int(before.get("leaseTransitions") or 0) + (0 if is_ours else 1),
+        }
+
+    async def _read(self) -> dict[str, Any] | None:
+        try:
+            lease = await self._api.get_namespaced_custom_object(
+                *_LEASES, self._namespace, "leases", self._name, _request_timeout=REQUEST_TIMEOUT_SECONDS
+            )
+        except ApiException as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+        return cast("dict[str, Any]", lease)
+
+    async def _create(self) -> None:
+        body = {
+            "apiVersion": "/".join(_LEASES),
+            "kind": "Lease",
+            "metadata": {"name": self._name, "namespace": self._namespace},
+            "spec": self._spec({}),
+        }
+        await self._api.create_namespaced_custom_object(*_LEASES, self._namespace, "leases", body, _request_timeout=REQUEST_TIMEOUT_SECONDS)
+
+    async def _write(self, lease: dict[str, Any]) -> None:
+        await self._api.replace_namespaced_custom_object(
+            *_LEASES, self._namespace, "leases", self._name, lease, _request_timeout=REQUEST_TIMEOUT_SECONDS
+        )

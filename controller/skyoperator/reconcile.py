@@ -1,0 +1,160 @@
+"""One object, one pass: read, look, decide, write, act. The only place that orders these.
+
+    GET object ─► look at SkyPilot ─► decide (pure) ─► PUT status (resourceVersion) ─► act ─► write what came of it
+
+Written first, acted on after: whatever dies in between leaves a record that the next pass, or the next process, goes on from.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+from skyoperator import records, task
+from skyoperator.api.v1alpha1 import SkyCluster, SkyClusterStatus
+from skyoperator.decide import Action, AddFinalizer, Decision, Launch, RemoveFinalizer, TearDown, decide, judge
+from skyoperator.failures import launch_refused
+from skyoperator.kube import Conflict, Key, Kube, KubeError
+from skyoperator.metrics import LAUNCHES
+from skyoperator.observe import Observer, subject_of
+from skyoperator.sky.types import UID_LABEL, SkyPilot, SkyPilotRefused, SkyPilotUnreachable
+from skyoperator.summary import summarized
+from skyoperator.transitions import transitions
+from skyoperator.world import World
+
+logger = logging.getLogger(__name__)
+
+ACKNOWLEDGE_TRIES: Final = 3
+LEASE_MARGIN_SECONDS: Final = 5.0
+
+
+class Holder(Protocol):
+    """Our claim to be the one active controller."""
+
+    def seconds_left(self) -> float:
+        """Return for how long nobody else can become active."""
+
+
+class LeaseTooShortError(Exception):
+    """Too little of the lease is left to send a launch: another controller might send it too."""
+
+
+class Reconciler:
+    """Takes one object one step further. Each object is to be reconciled by one task at a time; the caller sees to it."""
+
+    def __init__(self, *, kube: Kube, sky: SkyPilot, observer: Observer, holder: Holder, post_timeout_seconds: float) -> None:
+        self._kube = kube
+        self._sky = sky
+        self._observer = observer
+        self._holder = holder
+        self._needed_lease_seconds = post_timeout_seconds + LEASE_MARGIN_SECONDS
+
+    async def reconcile(self, key: Key, wake: Callable[[], None]) -> tuple[SkyCluster, float | None]:
+        """Return the object as it now is, and in how many seconds to look again (None: once it is edited).
+
+        `wake` is called when something changes in SkyPilot. Raises Gone when the object is no more, Conflict when somebody wrote it
+        meanwhile, KubeError, SkyPilotError and LeaseTooShortError when this pass could not be finished.
+        """
+        this = await self._kube.get(key)
+        world = await self._look(this, wake)
+        decision = decide(this, world)
+        this = await self._store(this, decision.status)
+        this = await self._act(this, decision.action, world)
+        self._refollow(this, decision, wake)
+        return this, decision.after_seconds
+
+    async def _look(self, this: SkyCluster, wake: Callable[[], None]) -> World:
+        subject = subject_of(this)
+        if subject is None:
+            return World(now=datetime.now(UTC), server="")
+        self._observer.follow(subject, wake)
+        return await self._observer.look(subject)
+
+    def _refollow(self, this: SkyCluster, decision: Decision, wake: Callable[[], None]) -> None:
+        subject = subject_of(this)
+        if subject is None or decision.after_seconds is None:
+            self._observer.forget(records.cluster_name(this))
+        else:
+            self._observer.follow(subject, wake)
+
+    async def _store(self, this: SkyCluster, status: SkyClusterStatus) -> SkyCluster:
+        """Write the status if it says anything new. A status that went out of date in between is never written over a newer one."""
+        if status.as_json() == this.status.as_json():
+            return this
+        stored = await self._kube.put_status(this, status)
+        for transition in transitions(this.status, stored.status):
+            await self._announce(stored, transition.kind, transition.reason, transition.note)
+        return stored
+
+    async def _announce(self, this: SkyCluster, kind: str, reason: str, note: str) -> None:
+        """Events are for people: one that can't be posted holds up nothing."""
+        logger.info("%s: %s", reason, note, extra={"object": f"{this.namespace}/{this.name}"})
+        try:
+            await self._kube.event(this, "Warning" if kind == "Warning" else "Normal", reason, note)
+        except KubeError as error:
+            logger.warning("%s", error)
+
+    async def _act(self, this: SkyCluster, action: Action | None, world: World) -> SkyCluster:
+        match action:
+            case AddFinalizer():
+                await self._kube.set_finalizer(this, present=True)
+            case RemoveFinalizer():
+                await self._kube.set_finalizer(this, present=False)
+            case TearDown():
+                await self._tear_down(action)
+            case Launch():
+                return await self._launch(this, action, world)
+            case None:
+                pass
+        return this
+
+    async def _tear_down(self, action: TearDown) -> None:
+        try:
+            if action.cancel:
+                await self._sky.cancel(action.cancel)
+            if action.down:
+                await self._sky.down(action.cluster_name)
+        finally:
+            self._observer.acted(action.cluster_name)
+
+    async def _launch(self, this: SkyCluster, action: Launch, world: World) -> SkyCluster:
+        labels = {UID_LABEL: this.uid, "skyoperator.dev/namespace": this.namespace, "skyoperator.dev/name": this.name}
+        text = task.render(this.spec.task, job_name=action.job_name, labels=labels)
+        left = self._holder.seconds_left()
+        if left < self._needed_lease_seconds:
+            raise LeaseTooShortError(f"not launching {action.job_name}: only {left:.0f} s of the lease are left")
+        try:
+            request_id = await self._sky.launch(action.cluster_name, text)
+        except SkyPilotRefused as error:
+            LAUNCHES.labels("refused").inc()
+            return await self._record_refusal(this, str(error), world)
+        except SkyPilotUnreachable as error:
+            LAUNCHES.labels("unanswered").inc()
+            logger.warning("launch %s: %s; it is looked for before it is sent again", action.job_name, error)
+            return this
+        finally:
+            self._observer.acted(action.cluster_name)
+        LAUNCHES.labels("accepted").inc()
+        return await self._record_request(this, request_id, world)
+
+    async def _record_request(self, this: SkyCluster, request_id: str, world: World) -> SkyCluster:
+        """Write the request id down, on top of whatever the user edited meanwhile. If it fails, the attempt is adopted by its name."""
+        for _ in range(ACKNOWLEDGE_TRIES):
+            if this.status.launch is None or this.status.launch.request_id is not None:
+                break
+            now = datetime.now(UTC)
+            status = records.acknowledged(this.status, this.status.launch, request_id, now)
+            world = replace(world, now=now)
+            try:
+                return await self._store(this, summarized(this, status, world, judge(this, world)))
+            except Conflict:
+                this = await self._kube.get(Key(this.namespace, this.name, this.uid))
+        return this
+
+    async def _record_refusal(self, this: SkyCluster, words: str, world: World) -> SkyCluster:
+        now = datetime.now(UTC)
+        status = records.failed(this, this.status, launch_refused(words), now)
+        return await self._store(this, summarized(this, status, world, judge(this, world)))

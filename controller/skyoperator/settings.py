@@ -1,0 +1,62 @@
+"""What the installer decides, from environment variables. The Helm chart sets them all."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PREFIX = "SKYOPERATOR_"
+
+
+class SettingsError(ValueError):
+    """A variable is missing or makes no sense; says which and what to set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The controller's settings."""
+
+    skypilot_endpoint: str
+    """The SkyPilot API server, e.g. http://skypilot:46580."""
+    credentials_dir: Path
+    """Where its credentials are mounted: files `token`, or `username` and `password`."""
+    namespaces: tuple[str, ...]
+    """Where SkyClusters are served; empty: everywhere."""
+    instance: str
+    """Which installation this is: <namespace>/<release>."""
+    lease_namespace: str
+    lease_name: str
+    holder: str
+    """Our name on the lease: the pod's."""
+    http_port: int
+    log_level: str
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Return the settings. Raises SettingsError."""
+        return cls(
+            skypilot_endpoint=_required(environment, "SKYPILOT_ENDPOINT").rstrip("/"),
+            credentials_dir=Path(_required(environment, "CREDENTIALS_DIR")),
+            namespaces=tuple(name.strip() for name in environment.get(PREFIX + "NAMESPACES", "").split(",") if name.strip()),
+            instance=_required(environment, "INSTANCE"),
+            lease_namespace=_required(environment, "LEASE_NAMESPACE"),
+            lease_name=_required(environment, "LEASE_NAME"),
+            holder=environment.get(PREFIX + "POD_NAME") or socket.gethostname(),
+            http_port=_port(environment.get(PREFIX + "HTTP_PORT", "8080")),
+            log_level=environment.get(PREFIX + "LOG_LEVEL", "INFO").upper(),
+        )
+
+
+def _required(environment: Mapping[str, str], name: str) -> str:
+    value = environment.get(PREFIX + name, "")
+    if not value:
+        raise SettingsError(f"{PREFIX}{name} is not set; the Helm chart sets it, see deploy/helm/skyoperator")
+    return value
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 <= int(text) <= 65535:
+        raise SettingsError(f"{PREFIX}HTTP_PORT must be a port number, not {text!r}")
+    return int(text)

@@ -1,0 +1,52 @@
+"""What SkyPilot looks like from one object, as plain values.
+
+Three words must never be mixed up, or an API server that is away looks like a cluster that is gone: a value is what was seen,
+`ABSENT` is a thing that was looked for and is not there, `None` is not known right now.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Final, Literal, TypeAlias
+
+from skyoperator.sky.types import Cluster, Job, Launched, Request, RequestError
+
+
+class Absence(Enum):
+    """The type of ABSENT."""
+
+    ABSENT = "absent"
+
+
+ABSENT: Final = Absence.ABSENT
+Absent: TypeAlias = Literal[Absence.ABSENT]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """One look at SkyPilot on behalf of one object, taken before deciding."""
+
+    now: datetime
+    server: str
+    """The API server's endpoint."""
+    reachable_since: datetime | None = None
+    """Since when the server has answered every look; None while it does not."""
+    cluster: Cluster | Absent | None = None
+    active: tuple[Request, ...] | None = None
+    """The requests on this cluster that the server may still act on."""
+    launch: Request | Absent | None = None
+    """The request that status.launch names."""
+    outcome: Launched | RequestError | None = None
+    """The result of that request, once it has finished."""
+    attempt: Request | Absent | None = None
+    """A launch request whose task bears exactly the name of our attempt; looked for only while status.launch names no request."""
+    jobs: tuple[Job, ...] | None = None
+    """The cluster's queue; None while it can't be read."""
+    empty_seconds: float = 0.0
+    """Between the first and the last look of an unbroken row of looks that found neither an active request nor a row of this cluster."""
+    job_words: str = ""
+    """What the job's log says of its end."""
+    complaint: str = ""
+    """Why the server does not answer, for people."""

@@ -1,0 +1,93 @@
+"""Objects and worlds for tests, each in one line."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from skyoperator import records, task
+from skyoperator.api.v1alpha1 import FINALIZER, SkyCluster, SkyClusterSpec, SkyClusterStatus
+from skyoperator.conditions import find
+from skyoperator.decide import Decision, Launch, decide, judge
+from skyoperator.sky.types import Cluster, ClusterStatus, Job, JobStatus, Request, RequestStatus
+from skyoperator.summary import summarized
+from skyoperator.world import ABSENT, World
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+LONG_AGO = NOW - timedelta(hours=1)
+UID = "0123abcd-0000-4000-8000-000000000000"
+JOB = task.job_name(UID, 1)
+RUN = {"resources": {"infra": "k8s"}, "run": "echo hi"}
+NO_RUN = {"resources": {"infra": "k8s"}}
+
+
+def an_object(
+    task_: dict[str, Any] | None = None,
+    *,
+    status: SkyClusterStatus | None = None,
+    deleting: bool = False,
+    finalizers: tuple[str, ...] = (FINALIZER,),
+    generation: int = 1,
+    **spec: Any,
+) -> SkyCluster:
+    return SkyCluster(
+        name="train",
+        namespace="ml",
+        uid=UID,
+        generation=generation,
+        resource_version="1",
+        finalizers=finalizers,
+        deleting=deleting,
+        spec=SkyClusterSpec.model_validate({"task": RUN if task_ is None else task_, **spec}),
+        status=status or SkyClusterStatus(),
+    )
+
+
+NAME = task.cluster_name("train", UID)
+
+
+def a_cluster(status: ClusterStatus = ClusterStatus.UP, *, uid: str = UID) -> Cluster:
+    return Cluster(NAME, status, infra="Kubernetes", resources="1x(cpus=1)", nodes=1, labels={"skyoperator.dev/uid": uid})
+
+
+def a_request(status: RequestStatus = RequestStatus.RUNNING, *, id_: str = "r1", name: str = "launch") -> Request:
+    return Request(id_, name, status, NAME, None)
+
+
+def a_job(status: JobStatus = JobStatus.RUNNING, *, id_: int = 1, name: str = JOB) -> Job:
+    return Job(id_, name, status)
+
+
+def a_world(now: datetime = NOW, **seen: Any) -> World:
+    """A server that answers and has nothing of ours, but for what is said."""
+    return World(**{"now": now, "server": "http://sky", "reachable_since": LONG_AGO, "cluster": ABSENT, "active": (), **seen})
+
+
+def an_outage(now: datetime = NOW) -> World:
+    return World(now=now, server="http://sky", complaint="connection refused")
+
+
+def after(this: SkyCluster, *worlds: World) -> SkyCluster:
+    """The object once each of the worlds was decided upon and the decision's status stored; what is launched is acknowledged as r1."""
+    for world in worlds:
+        decision = decide(this, world)
+        this = this.model_copy(update={"status": stored(decision.status)})
+        if isinstance(decision.action, Launch) and this.status.launch is not None:
+            status = records.acknowledged(this.status, this.status.launch, "r1", world.now)
+            this = this.model_copy(update={"status": stored(summarized(this, status, world, judge(this, world)))})
+    return this
+
+
+def stored(status: SkyClusterStatus) -> SkyClusterStatus:
+    """The status as it comes back from the Kubernetes API."""
+    return SkyClusterStatus.model_validate(status.as_json())
+
+
+def condition(status: SkyClusterStatus, type_: Any) -> tuple[str, str]:
+    found = find(status.conditions, type_)
+    assert found is not None, type_
+    return found.status.value, found.reason
+
+
+def is_silent(this: SkyCluster, decision: Decision) -> bool:
+    return decision.action is None and decision.status.as_json() == this.status.as_json()

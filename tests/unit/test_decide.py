@@ -1,0 +1,294 @@
+"""The rules of decide, each from the state in which it matters."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from skyoperator.api.v1alpha1 import TERMINATED, ConditionType, Phase, SkyCluster, SkyClusterStatus
+from skyoperator.decide import AddFinalizer, Launch, RemoveFinalizer, TearDown, decide
+from skyoperator.sky.types import ClusterStatus, JobStatus, Launched, RequestError, RequestStatus
+from skyoperator.world import ABSENT
+from tests.unit.build import (
+    JOB,
+    NAME,
+    NOW,
+    RUN,
+    a_cluster,
+    a_job,
+    a_request,
+    a_world,
+    after,
+    an_object,
+    an_outage,
+    condition,
+    is_silent,
+)
+from tests.unit.states import (
+    A_MINUTE_LATER,
+    COMPLETE,
+    COMPLETE_STOPPING,
+    EDITED,
+    EVERY_STATE,
+    FAILED,
+    INIT,
+    KEPT,
+    LAUNCH_FAILED,
+    LAUNCHING,
+    NEW,
+    READY,
+    REJECTED,
+    RUNNING,
+    UNACKNOWLEDGED,
+)
+
+every_state = pytest.mark.parametrize("this", EVERY_STATE.values(), ids=EVERY_STATE)
+
+
+def deleted(this: SkyCluster) -> SkyCluster:
+    return this.model_copy(update={"deleting": True})
+
+
+class TestLaunch:
+    def test_nothing_happens_before_the_finalizer_is_seen(self) -> None:
+        decision = decide(an_object(finalizers=()), a_world())
+        assert decision.action == AddFinalizer()
+        assert decision.status.launch is None
+
+    def test_the_attempt_is_written_down_with_the_launch(self) -> None:
+        decision = decide(NEW, a_world())
+        assert decision.action == Launch(NAME, JOB)
+        assert decision.status.launch is not None
+        assert (decision.status.launch.attempt, decision.status.launch.request_id) == (1, None)
+
+    def test_a_status_that_was_wiped_is_adopted_not_launched_again(self) -> None:
+        decision = decide(NEW, a_world(cluster=a_cluster()))
+        assert decision.action is None
+        assert decision.status.launch is not None
+        assert decision.status.launch.request_id is None
+
+    def test_a_name_that_another_has_is_not_launched_upon(self) -> None:
+        decision = decide(NEW, a_world(cluster=a_cluster(uid="another")))
+        assert decision.action is None
+        assert condition(decision.status, ConditionType.ACCEPTED) == ("False", "NameConflict")
+
+    def test_a_rejected_task_waits_for_an_edit_and_is_launched_then(self) -> None:
+        assert decide(REJECTED, a_world()).after_seconds is None
+        healed = REJECTED.model_copy(update={"spec": NEW.spec, "generation": 2})
+        assert isinstance(decide(healed, a_world()).action, Launch)
+
+
+class TestAdoption:
+    def test_by_the_exact_name_of_a_request(self) -> None:
+        status = decide(UNACKNOWLEDGED, a_world(attempt=a_request(id_="r9"), active=(a_request(id_="r9"),))).status
+        assert status.launch is not None
+        assert status.launch.request_id == "r9"
+
+    def test_by_the_lowest_job_of_that_name(self) -> None:
+        jobs = (a_job(id_=4, name="stranger"), a_job(id_=7), a_job(id_=6))
+        status = decide(UNACKNOWLEDGED, a_world(cluster=a_cluster(), jobs=jobs, attempt=ABSENT)).status
+        assert status.job is not None
+        assert status.job.id == 6
+
+    def test_a_stranger_of_the_same_cluster_is_not_adopted(self) -> None:
+        world = a_world(now=A_MINUTE_LATER, cluster=a_cluster(), jobs=(a_job(name="stranger"),), active=(a_request(),), attempt=ABSENT)
+        decision = decide(UNACKNOWLEDGED, world)
+        assert decision.action is None
+        assert decision.status.job is None
+        assert decision.status.launch is not None
+        assert decision.status.launch.request_id is None
+
+    def test_it_is_sent_again_under_the_same_name_once_settled(self) -> None:
+        decision = decide(UNACKNOWLEDGED, a_world(now=A_MINUTE_LATER, attempt=ABSENT))
+        assert decision.action == Launch(NAME, JOB)
+
+    @pytest.mark.parametrize(
+        "seen",
+        [
+            {"now": NOW + timedelta(seconds=59), "attempt": ABSENT},
+            {"now": A_MINUTE_LATER, "attempt": None},
+            {"now": A_MINUTE_LATER, "attempt": ABSENT, "reachable_since": NOW + timedelta(seconds=5)},
+            {"now": A_MINUTE_LATER, "attempt": ABSENT, "cluster": a_cluster(), "jobs": None},
+            {"now": A_MINUTE_LATER, "attempt": ABSENT, "active": (a_request(id_="other"),)},
+        ],
+        ids=["too early", "requests unknown", "the server was away", "queue unreadable", "another request is at work"],
+    )
+    def test_it_is_not_sent_again(self, seen: dict[str, Any]) -> None:
+        assert decide(UNACKNOWLEDGED, a_world(**seen)).action is None
+
+    def test_an_edit_is_not_sent_under_the_old_attempt(self) -> None:
+        edited = UNACKNOWLEDGED.model_copy(update={"spec": an_object({**RUN, "run": "echo other"}).spec})
+        assert decide(edited, a_world(now=A_MINUTE_LATER, attempt=ABSENT)).action is None
+
+    def test_a_request_the_server_forgot_is_the_same_attempt_and_settles_anew(self) -> None:
+        this = after(INIT, a_world(now=A_MINUTE_LATER, cluster=a_cluster(), launch=ABSENT))
+        assert this.status.launch is not None
+        assert (this.status.launch.attempt, this.status.launch.request_id) == (1, None)
+        assert this.status.failures is None
+        soon = A_MINUTE_LATER + timedelta(seconds=59)
+        assert decide(this, a_world(now=soon, cluster=a_cluster(), jobs=(), attempt=ABSENT)).action is None
+
+    @pytest.mark.parametrize("type_", ["RequestInterruptedError", "ServerTemporarilyUnavailableError"])
+    def test_a_request_the_server_dropped_is_no_failure(self, type_: str) -> None:
+        world = a_world(launch=a_request(RequestStatus.CANCELLED), outcome=RequestError(type_, "will not be resumed"))
+        status = decide(LAUNCHING, world).status
+        assert status.failures is None
+        assert status.launch is not None
+        assert status.launch.request_id is None
+
+
+class TestFollowing:
+    def test_up_is_no_proof_of_a_job(self) -> None:
+        status = decide(LAUNCHING, a_world(cluster=a_cluster(), launch=a_request(), active=(a_request(),))).status
+        assert status.phase is Phase.LAUNCHING
+        assert status.job is None
+
+    def test_a_launch_without_a_job_is_an_error_if_there_is_something_to_run(self) -> None:
+        world = a_world(cluster=a_cluster(), launch=a_request(RequestStatus.SUCCEEDED), outcome=Launched(None))
+        assert condition(decide(LAUNCHING, world).status, ConditionType.FAILED) == ("True", "SkyPilotError")
+
+    @pytest.mark.parametrize(
+        ("job", "condition_type", "reason"),
+        [
+            (JobStatus.SUCCEEDED, ConditionType.COMPLETE, "JobSucceeded"),
+            (JobStatus.FAILED, ConditionType.FAILED, "JobFailed"),
+            (JobStatus.FAILED_SETUP, ConditionType.FAILED, "SetupFailed"),
+            (JobStatus.FAILED_DRIVER, ConditionType.FAILED, "SkyPilotError"),
+            (JobStatus.CANCELLED, ConditionType.FAILED, "JobCancelled"),
+        ],
+    )
+    def test_the_job_ends_the_object(self, job: JobStatus, condition_type: ConditionType, reason: str) -> None:
+        status = decide(RUNNING, a_world(cluster=a_cluster(), jobs=(a_job(job),))).status
+        assert condition(status, condition_type) == ("True", reason)
+        others = {ConditionType.COMPLETE, ConditionType.FAILED} - {condition_type}
+        assert all(condition(status, other)[0] == "False" for other in others)
+
+    @pytest.mark.parametrize("job", [status for status in JobStatus if not status.terminal])
+    def test_nothing_else_does(self, job: JobStatus) -> None:
+        status = decide(RUNNING, a_world(cluster=a_cluster(), jobs=(a_job(job),))).status
+        assert status.phase is Phase.RUNNING
+
+    def test_a_failed_job_speaks_in_its_own_words(self) -> None:
+        world = a_world(cluster=a_cluster(), jobs=(a_job(JobStatus.FAILED),), job_words="Job 1 failed with return code list: [3]")
+        status = decide(RUNNING, world).status
+        assert status.failures is not None
+        assert status.failures.message == "Job 1 failed with return code list: [3]"
+
+    def test_a_cluster_that_is_gone_once_may_be_a_slip(self) -> None:
+        assert decide(RUNNING, a_world(empty_seconds=9.9)).status.phase is Phase.RUNNING
+
+    def test_a_cluster_that_stays_away_is_lost(self) -> None:
+        status = decide(RUNNING, a_world(empty_seconds=10.0)).status
+        assert condition(status, ConditionType.FAILED) == ("True", "ClusterLost")
+
+    def test_a_job_nobody_ever_saw_has_an_unknown_outcome(self) -> None:
+        never_seen = after(LAUNCHING, a_world(cluster=a_cluster(), launch=a_request(RequestStatus.SUCCEEDED), outcome=Launched(1)))
+        assert condition(decide(never_seen, a_world(empty_seconds=10.0)).status, ConditionType.FAILED) == ("True", "OutcomeUnknown")
+
+    def test_a_job_that_stays_unknown_on_a_sick_cluster_is_lost(self) -> None:
+        sick = {"cluster": a_cluster(ClusterStatus.INIT), "jobs": None}
+        this = after(RUNNING, a_world(**sick))
+        assert decide(this, a_world(NOW + timedelta(seconds=599), **sick)).status.phase is Phase.RUNNING
+        assert decide(this, a_world(NOW + timedelta(seconds=600), **{**sick, "cluster": a_cluster()})).status.phase is Phase.RUNNING
+        lost = decide(this, a_world(NOW + timedelta(seconds=600), **sick)).status
+        assert condition(lost, ConditionType.FAILED) == ("True", "ClusterLost")
+
+    def test_a_plain_cluster_is_ready_while_it_is_up_and_failed_when_it_is_lost(self) -> None:
+        assert condition(READY.status, ConditionType.READY) == ("True", "ClusterUp")
+        assert condition(decide(READY, a_world(cluster=a_cluster(ClusterStatus.INIT))).status, ConditionType.READY)[0] == "False"
+        assert condition(decide(READY, a_world(empty_seconds=10.0)).status, ConditionType.FAILED) == ("True", "ClusterLost")
+
+    def test_an_edit_of_the_task_is_said_and_changes_nothing_else(self) -> None:
+        status = decide(EDITED, a_world(cluster=a_cluster(), jobs=(a_job(),))).status
+        assert condition(status, ConditionType.ACCEPTED) == ("False", "ImmutableTask")
+        assert (status.phase, status.launch, status.job) == (Phase.RUNNING, RUNNING.status.launch, RUNNING.status.job)
+
+
+class TestTearDown:
+    def test_cancel_goes_with_down_while_the_launch_is_queued(self) -> None:
+        decision = decide(deleted(LAUNCHING), a_world(active=(a_request(RequestStatus.PENDING),)))
+        assert decision.action == TearDown(NAME, cancel=("r1",), down=True)
+
+    def test_one_down_at_a_time(self) -> None:
+        world = a_world(cluster=a_cluster(), active=(a_request(id_="d1", name="down"),))
+        assert decide(deleted(RUNNING), world).action is None
+
+    @pytest.mark.parametrize("empty_seconds", [0.0, 9.9])
+    def test_one_empty_look_proves_nothing(self, empty_seconds: float) -> None:
+        assert decide(deleted(RUNNING), a_world(empty_seconds=empty_seconds)).action is None
+        assert decide(COMPLETE_STOPPING, a_world(empty_seconds=empty_seconds)).status.phase is Phase.STOPPING
+
+    def test_two_empty_looks_let_the_object_go(self) -> None:
+        assert decide(deleted(RUNNING), a_world(empty_seconds=10.0)).action == RemoveFinalizer()
+
+    def test_a_launch_that_may_still_arrive_holds_the_object(self) -> None:
+        this = deleted(UNACKNOWLEDGED)
+        assert decide(this, a_world(empty_seconds=30.0)).action is None
+        assert decide(this, a_world(A_MINUTE_LATER, empty_seconds=30.0)).action == RemoveFinalizer()
+
+    @every_state
+    def test_a_server_that_is_away_never_lets_go_of_what_was_launched(self, this: SkyCluster) -> None:
+        launched = this.status.launch is not None and (this.status.cluster is None or this.status.cluster.status != TERMINATED)
+        assert (decide(deleted(this), an_outage()).action == RemoveFinalizer()) == (not launched)
+
+    @every_state
+    def test_orphan_lets_go_at_once_and_touches_nothing(self, this: SkyCluster) -> None:
+        orphan = this.model_copy(update={"spec": this.spec.model_copy(update={"deletion_policy": "Orphan"})})
+        for world in (a_world(cluster=a_cluster()), an_outage()):
+            assert decide(deleted(orphan), world).action == RemoveFinalizer()
+
+    @every_state
+    def test_a_delete_outranks_everything(self, this: SkyCluster) -> None:
+        world = a_world(cluster=a_cluster(), jobs=(a_job(JobStatus.SUCCEEDED),), attempt=a_request())
+        assert not isinstance(decide(deleted(this), world).action, Launch | AddFinalizer)
+        assert decide(deleted(this), world).status.phase is Phase.DELETING
+
+    def test_keep_keeps_the_cluster_of_a_job_and_not_that_of_a_launch_that_failed(self) -> None:
+        assert decide(KEPT, a_world(cluster=a_cluster())).action is None
+        failed = LAUNCH_FAILED.model_copy(update={"spec": KEPT.spec})
+        assert decide(failed, a_world(cluster=a_cluster())).action == TearDown(NAME, cancel=(), down=True)
+
+    def test_a_wiped_status_does_not_leak_the_cluster(self) -> None:
+        wiped = deleted(RUNNING).model_copy(update={"status": SkyClusterStatus()})
+        assert decide(wiped, a_world(cluster=a_cluster())).action == TearDown(NAME, cancel=(), down=True)
+
+    def test_another_owners_cluster_is_left_alone(self) -> None:
+        assert decide(deleted(NEW), a_world(cluster=a_cluster(uid="another"))).action == RemoveFinalizer()
+
+
+class TestQuiet:
+    @every_state
+    def test_an_outage_changes_nothing_but_cluster_ready(self, this: SkyCluster) -> None:
+        if this in (NEW, EDITED):
+            this = after(this, a_world(cluster=a_cluster(), jobs=(a_job(),)))
+        before, decision = this.status, decide(this, an_outage())
+        assert decision.action is None
+        assert _without_cluster_ready(decision.status) == _without_cluster_ready(before)
+
+    @pytest.mark.parametrize("this", [COMPLETE, FAILED], ids=["complete", "failed"])
+    def test_a_finished_object_is_silent_whatever_happens(self, this: SkyCluster) -> None:
+        for world in (an_outage(A_MINUTE_LATER), a_world(A_MINUTE_LATER), a_world(A_MINUTE_LATER, cluster=a_cluster())):
+            assert is_silent(this, decide(this, world))
+            assert decide(this, world).after_seconds is None
+
+    @pytest.mark.parametrize(
+        ("this", "seen"),
+        [
+            (RUNNING, {"cluster": a_cluster(), "jobs": (a_job(),)}),
+            (READY, {"cluster": a_cluster()}),
+            (INIT, {"cluster": a_cluster(ClusterStatus.INIT), "launch": a_request(), "active": (a_request(),)}),
+            (KEPT, {"cluster": a_cluster()}),
+        ],
+        ids=["running", "ready", "launching", "kept"],
+    )
+    def test_the_same_look_twice_writes_nothing(self, this: SkyCluster, seen: dict[str, Any]) -> None:
+        this = after(this, a_world(**seen))
+        assert is_silent(this, decide(this, a_world(A_MINUTE_LATER, **seen)))
+
+
+def _without_cluster_ready(status: SkyClusterStatus) -> dict[str, Any]:
+    content = status.as_json()
+    content["conditions"] = [condition for condition in content["conditions"] if condition["type"] != "ClusterReady"]
+    return content

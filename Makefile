@@ -21,7 +21,7 @@ help: ## list the verbs
 
 .PHONY: demo
 demo: venv ## a SkyCluster from apply to gone, on a local Kubernetes (or on KUBECONFIG=...)
-	@$(RUN) python -m deploy.local.demo $(if $(OWN_CLUSTER),--own-cluster)
+	@$(RUN) python -m deploy.demo $(if $(OWN_CLUSTER),--own-cluster)
 
 .PHONY: test
 test: lint unit integration e2e ## all of it: lint, unit, integration, e2e

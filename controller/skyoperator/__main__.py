@@ -86,6 +86,14 @@ async def until_one_ends(*parts: Awaitable[None]) -> None:
         task.result()
 
 
+def configure_logging(level: str) -> None:
+    """Log JSON lines. kopf reports each watch event it has handed on: of use to nobody but who debugs it."""
+    kopf.configure(log_format=kopf.LogFormat.JSON)
+    logging.getLogger().setLevel(level)
+    if level != "DEBUG":
+        logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+
+
 def main() -> int:
     """Return the exit code."""
     try:
@@ -93,8 +101,7 @@ def main() -> int:
     except SettingsError as error:
         print(f"skyoperator: {error}", file=sys.stderr)
         return 2
-    kopf.configure(log_format=kopf.LogFormat.JSON)
-    logging.getLogger().setLevel(settings.log_level)
+    configure_logging(settings.log_level)
     asyncio.run(run(settings))
     return 0
 

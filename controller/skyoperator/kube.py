@@ -142,7 +142,7 @@ def event_body(this: SkyCluster, *, kind: str, reason: str, note: str, instance:
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"generateName": f"{this.name}.", "namespace": this.namespace},
+        "metadata": {"generateName": f"{this.name}-", "namespace": this.namespace},
         "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "type": kind,
         "reason": reason,

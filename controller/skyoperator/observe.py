@@ -15,11 +15,13 @@ import logging
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, TypeVar
 
 from skyoperator.api.v1alpha1 import TERMINATED, ConditionType, SkyCluster
+from skyoperator.clock import utc_now
 from skyoperator.conditions import is_true
+from skyoperator.decide import CONFIRM_SECONDS
 from skyoperator.records import attempt_name, cluster_name
 from skyoperator.sky.types import (
     Cluster,
@@ -124,10 +126,10 @@ class Followed:
 class Observer:
     """The shared poller. `run` polls; `look` answers one object; `wake` is called when a followed cluster has changed."""
 
-    def __init__(self, sky: SkyPilot, *, server: str, monotonic: Callable[[], float] | None = None) -> None:
+    def __init__(self, sky: SkyPilot, *, server: str, now: Callable[[], datetime] = utc_now) -> None:
         self._sky = sky
         self._server = server
-        self._monotonic = monotonic or (lambda: asyncio.get_running_loop().time())
+        self._now = now
         self._followed: dict[str, Followed] = {}
         self._snapshot = Snapshot(taken_at=-1.0, complaint="SkyPilot has not been asked yet.")
         self._wanted = asyncio.Event()
@@ -157,7 +159,7 @@ class Observer:
             self._polled.notify_all()
 
     async def _take(self) -> Snapshot:
-        taken_at, previous = self._monotonic(), self._snapshot
+        taken_at, previous = _monotonic(), self._snapshot
         try:
             active = await self._sky.active_requests()
             clusters = await self._sky.clusters()
@@ -166,7 +168,7 @@ class Observer:
                 logger.warning("SkyPilot does not answer: %s", error)
             return Snapshot(taken_at, complaint=str(error))
         unbroken = taken_at - previous.taken_at <= UNBROKEN_SECONDS
-        since = previous.reachable_since if unbroken and previous.reachable_since else datetime.now(UTC)
+        since = previous.reachable_since if unbroken and previous.reachable_since else self._now()
         return Snapshot(taken_at, since, _by_cluster(active), {cluster.name: cluster for cluster in clusters})
 
     def _note(self, followed: Followed, before: Snapshot, after: Snapshot) -> None:
@@ -176,7 +178,7 @@ class Observer:
         _note_emptiness(followed, after)
         self._keep_reading(followed, after)
         changed = before.requests_of(name) != after.requests_of(name) or before.cluster(name) != after.cluster(name)
-        if changed or _empty_seconds(followed) > was_gone_for:
+        if changed or was_gone_for < CONFIRM_SECONDS <= _empty_seconds(followed):
             followed.wake()
 
     def _keep_reading(self, followed: Followed, snapshot: Snapshot) -> None:
@@ -202,7 +204,7 @@ class Observer:
 
     async def _refresh_queue(self, followed: Followed) -> None:
         async with self._readers:
-            taken_at = self._monotonic()
+            taken_at = _monotonic()
             jobs = await _or_none(self._sky.jobs(followed.subject.cluster_name))
         followed.jobs, followed.jobs_taken_at = jobs, taken_at
 
@@ -227,7 +229,7 @@ class Observer:
         """Count no look that began before now: we have just asked SkyPilot to change this cluster."""
         followed = self._followed.get(name)
         if followed is not None:
-            followed.not_before = self._monotonic()
+            followed.not_before = _monotonic()
             followed.first_empty = followed.last_empty = None
             self._wanted.set()
 
@@ -236,7 +238,7 @@ class Observer:
         followed = self._followed[subject.cluster_name]
         snapshot = await self._snapshot_since(followed.not_before)
         world = World(
-            now=datetime.now(UTC),
+            now=self._now(),
             server=self._server,
             reachable_since=snapshot.reachable_since,
             cluster=snapshot.cluster(subject.cluster_name),
@@ -248,7 +250,7 @@ class Observer:
             return world
         world = await self._with_launch(world, subject, snapshot)
         world = await self._with_queue(world, subject, followed)
-        return replace(world, now=datetime.now(UTC))
+        return replace(world, now=self._now())
 
     async def _snapshot_since(self, not_before: float) -> Snapshot:
         """Return the first snapshot that began at `not_before` or later; one poll answers everybody who waits."""
@@ -311,6 +313,10 @@ class Observer:
     async def _words(self, name: str, job: Job) -> str:
         tail = await _or_none(self._sky.log_tail(name, job.id, 20)) or ""
         return "\n".join(match.group(0).strip() for match in END_OF_JOB.finditer(tail))
+
+
+def _monotonic() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _by_cluster(requests: tuple[Request, ...]) -> dict[str, tuple[Request, ...]]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, Protocol
 
 from skyoperator import records, task
 from skyoperator.api.v1alpha1 import SkyCluster, SkyClusterStatus
+from skyoperator.clock import utc_now
 from skyoperator.decide import Action, AddFinalizer, Decision, Launch, RemoveFinalizer, TearDown, decide, judge
 from skyoperator.failures import launch_refused
 from skyoperator.kube import Conflict, Key, Kube, KubeError
@@ -45,11 +46,21 @@ class LeaseTooShortError(Exception):
 class Reconciler:
     """Takes one object one step further. Each object is to be reconciled by one task at a time; the caller sees to it."""
 
-    def __init__(self, *, kube: Kube, sky: SkyPilot, observer: Observer, holder: Holder, post_timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        *,
+        kube: Kube,
+        sky: SkyPilot,
+        observer: Observer,
+        holder: Holder,
+        post_timeout_seconds: float,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
         self._kube = kube
         self._sky = sky
         self._observer = observer
         self._holder = holder
+        self._now = now
         self._needed_lease_seconds = post_timeout_seconds + LEASE_MARGIN_SECONDS
 
     async def reconcile(self, key: Key, wake: Callable[[], None]) -> tuple[SkyCluster, float | None]:
@@ -69,7 +80,7 @@ class Reconciler:
     async def _look(self, this: SkyCluster, wake: Callable[[], None]) -> World:
         subject = subject_of(this)
         if subject is None:
-            return World(now=datetime.now(UTC), server="")
+            return World(now=self._now(), server="")
         self._observer.follow(subject, wake)
         return await self._observer.look(subject)
 
@@ -145,7 +156,7 @@ class Reconciler:
         for _ in range(ACKNOWLEDGE_TRIES):
             if this.status.launch is None or this.status.launch.request_id is not None:
                 break
-            now = datetime.now(UTC)
+            now = self._now()
             status = records.acknowledged(this.status, this.status.launch, request_id, now)
             world = replace(world, now=now)
             try:
@@ -155,6 +166,6 @@ class Reconciler:
         return this
 
     async def _record_refusal(self, this: SkyCluster, words: str, world: World) -> SkyCluster:
-        now = datetime.now(UTC)
+        now = self._now()
         status = records.failed(this, this.status, launch_refused(words), now)
         return await self._store(this, summarized(this, status, world, judge(this, world)))

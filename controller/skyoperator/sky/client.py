@@ -1,0 +1,167 @@
+"""The `SkyPilot` protocol over the API server's REST interface, version 62 (SkyPilot 0.14.1)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+
+import aiohttp
+
+from skyoperator.sky import parse
+from skyoperator.sky.answers import API_VERSION
+from skyoperator.sky.credentials import Credentials
+from skyoperator.sky.http import KEEPALIVE_SECONDS, SKYPILOT_VERSION, Http
+from skyoperator.sky.types import (
+    Cluster,
+    ClusterNotUp,
+    Job,
+    Launched,
+    NoSuchCluster,
+    Request,
+    RequestError,
+    RequestFailed,
+    SkyPilotError,
+    UnknownRequest,
+)
+
+POST_TIMEOUT_SECONDS: Final = 20.0
+"""What a POST that starts something may take; a lease must have more than this left before one is sent."""
+GET_TIMEOUT_SECONDS: Final = 20.0
+RESULT_TIMEOUT_SECONDS: Final = 10.0
+CLUSTERS_TIMEOUT_SECONDS: Final = 30.0
+JOBS_TIMEOUT_SECONDS: Final = 60.0
+"""Through kubectl exec one /queue takes 2-3 s alone and 25 s beside fifteen others, on two cores."""
+LOG_TIMEOUT_SECONDS: Final = 60.0
+LOG_LIMIT_BYTES: Final = 1 << 20
+
+USER: Final[Mapping[str, str]] = {"SKYPILOT_USER_ID": "3cf75ab7", "SKYPILOT_USER": "skyoperator"}
+"""Our identity towards a server without authentication; with it the server puts the authenticated user in its place
+(sky/server/requests/executor.py:1234). It ends up in pod names, so it never changes."""
+
+_T = TypeVar("_T")
+
+
+class SkyPilotClient:
+    """One API server. Errors are SkyPilotError only; see each method of `types.SkyPilot` for what it returns."""
+
+    def __init__(self, endpoint: str, *, credentials: Credentials, session: aiohttp.ClientSession) -> None:
+        self._http = Http(endpoint, credentials=credentials, session=session)
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, endpoint: str, credentials: Credentials) -> AsyncIterator[SkyPilotClient]:
+        """Yield a client with a session of its own, closed at the end. Connects to nothing yet."""
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            yield cls(endpoint, credentials=credentials, session=session)
+
+    async def check(self) -> None:
+        """Return if the server takes our credentials and speaks our version."""
+        version = await self._http.api_version(timeout_seconds=GET_TIMEOUT_SECONDS)
+        if version < API_VERSION:
+            raise self._http.server.unreachable(
+                f"speaks API version {version or 'unknown'}, we need {API_VERSION}: upgrade it to SkyPilot {SKYPILOT_VERSION} or newer."
+            )
+
+    async def active_requests(self) -> tuple[Request, ...]:
+        """See `SkyPilot.active_requests`."""
+        return await self._requests()
+
+    async def requests_of(self, cluster_name: str) -> tuple[Request, ...]:
+        """See `SkyPilot.requests_of`."""
+        found = await self._requests(("cluster_name", cluster_name), ("all_status", "true"))
+        return tuple(request for request in found if request.cluster_name == cluster_name)
+
+    async def task_name_of(self, request_id: str) -> str | None:
+        """See `SkyPilot.task_name_of`. Only request_ids= returns bodies (sky/server/server.py:3183)."""
+        query = [("request_ids", request_id)]
+        rows = await self._http.get("api/status", query, timeout_seconds=GET_TIMEOUT_SECONDS)
+        if not rows:
+            raise UnknownRequest(f"SkyPilot knows no request {request_id}.")
+        return self._http.server.parsed(lambda found: parse.task_name(found[0]), rows)
+
+    async def result_of(self, request_id: str) -> Launched | RequestError:
+        """See `SkyPilot.result_of`."""
+        outcome = await self._http.outcome(request_id, timeout_seconds=RESULT_TIMEOUT_SECONDS)
+        return outcome.error or Launched(job_id=self._http.server.parsed(_job_id, outcome.value))
+
+    async def clusters(self) -> tuple[Cluster, ...]:
+        """See `SkyPilot.clusters`. A refresh would take a long worker; the server does one by itself every minute."""
+        body = {
+            "cluster_names": None,
+            "refresh": "NONE",
+            "all_users": True,
+            "include_handle": False,
+            "include_credentials": False,
+            "summary_response": True,
+        }
+        return self._each(parse.cluster, await self._ask("status", body, timeout_seconds=CLUSTERS_TIMEOUT_SECONDS))
+
+    async def jobs(self, cluster_name: str) -> tuple[Job, ...]:
+        """See `SkyPilot.jobs`."""
+        body = {"cluster_name": cluster_name, "skip_finished": False, "all_users": True}
+        return self._each(parse.job, await self._ask("queue", body, timeout_seconds=JOBS_TIMEOUT_SECONDS))
+
+    async def launch(self, cluster_name: str, task_yaml: str) -> str:
+        """See `SkyPilot.launch`. Never retry_until_up: how often to try again is the controller's to decide."""
+        return await self._start("launch", {"cluster_name": cluster_name, "task": task_yaml, "retry_until_up": False})
+
+    async def down(self, cluster_name: str) -> str:
+        """See `SkyPilot.down`. Never purge: that forgets a cluster whose teardown failed."""
+        return await self._start("down", {"cluster_name": cluster_name, "purge": False})
+
+    async def cancel(self, request_ids: Sequence[str]) -> str:
+        """See `SkyPilot.cancel`. A list is always sent: null would cancel everybody's requests."""
+        return await self._start("api/cancel", {"request_ids": list(request_ids)})
+
+    async def log_tail(self, cluster_name: str, job_id: int, lines: int) -> str:
+        """See `SkyPilot.log_tail`. At most LOG_LIMIT_BYTES; the stream is a 200 even if the request behind it fails."""
+        body = {"cluster_name": cluster_name, "job_id": job_id, "follow": False, "tail": lines}
+        request_id, raw = await self._http.post_for_stream(
+            "logs", {**_BASE, **body}, timeout_seconds=LOG_TIMEOUT_SECONDS, limit_bytes=LOG_LIMIT_BYTES
+        )
+        _value(await self._http.outcome(request_id, timeout_seconds=RESULT_TIMEOUT_SECONDS))
+        return parse.log_text(raw)
+
+    async def _requests(self, *query: tuple[str, str]) -> tuple[Request, ...]:
+        params = [*query, *(("fields", field) for field in parse.REQUEST_FIELDS)]
+        return self._each(parse.request, await self._http.get("api/status", params, timeout_seconds=GET_TIMEOUT_SECONDS))
+
+    async def _start(self, path: str, body: Mapping[str, Any]) -> str:
+        return await self._http.post(path, {**_BASE, **body}, timeout_seconds=POST_TIMEOUT_SECONDS)
+
+    async def _ask(self, path: str, body: Mapping[str, Any], *, timeout_seconds: float) -> parse.Json:
+        request_id = await self._start(path, body)
+        return _value(await self._http.outcome(request_id, timeout_seconds=timeout_seconds))
+
+    def _each(self, parse_one: Callable[[Mapping[str, Any]], _T], rows: parse.Json) -> tuple[_T, ...]:
+        return self._http.server.parsed(lambda found: tuple(parse_one(row) for row in found), rows)
+
+
+_BASE: Final[Mapping[str, Any]] = {
+    "env_vars": USER,
+    "entrypoint": "skyoperator",
+    "entrypoint_command": "skyoperator",
+    "using_remote_api_server": True,
+    "override_skypilot_config": {},
+}
+"""What every body must say: fields left out are filled in from the server's own environment (payloads.py:185)."""
+
+_ANSWERS: Final[Mapping[str, type[SkyPilotError]]] = {
+    "ClusterDoesNotExist": NoSuchCluster,
+    "ClusterNotUpError": ClusterNotUp,
+}
+
+
+def _value(outcome: parse.Outcome) -> parse.Json:
+    """Return the value of a request that reads. Raises what its error means."""
+    if outcome.error is None:
+        return outcome.value
+    answer = _ANSWERS.get(outcome.error.type)
+    raise RequestFailed(outcome.error) if answer is None else answer(outcome.error.message)
+
+
+def _job_id(value: parse.Json) -> int | None:
+    job_id = value.get("job_id") if isinstance(value, Mapping) else None
+    return None if job_id is None else int(job_id)

@@ -1,0 +1,139 @@
+"""Which tasks may be launched: an allow-list of keys at every level, and what their values may be.
+
+A task comes from whoever may create a SkyCluster and is read by a server that holds every cloud credential, so what is not
+known to be harmless is refused. docs/task.md is the same list for users; a test holds the two together.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from skyoperator.task.fields import anything, entries, of, refused, table, text, whole
+from skyoperator.task.git import ENVS_OF_CREDENTIALS, ENVS_OF_REPOSITORY, workdir
+from skyoperator.task.mounts import WORKDIR_ON_NODE, Policy, file_mounts, volumes
+from skyoperator.task.problems import JSON, Field, Problem, refuse, under
+from skyoperator.task.resources import alternatives, resources
+from skyoperator.task.shape import internal_keys, plain, unreadable
+from skyoperator.task.variables import env_values, filled, left_over
+
+ROOT = "spec.task"
+
+MAX_SCRIPT_BYTES = 48 * 1024  # well under the 100 KiB that SkyPilot passes on as one argument
+
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def check(task: Mapping[str, JSON], *, policy: Policy | None = None) -> None:
+    """Raise TaskRejected with every problem of the task; return if it may be launched."""
+    refuse(unreadable(ROOT, task))
+    wanted = normal(task)
+    whole_task = filled(wanted)
+    refuse(
+        (
+            *internal_keys(ROOT, whole_task),
+            *_fields(policy or Policy())(ROOT, whole_task),
+            *left_over(ROOT, wanted),
+            *_together(ROOT, whole_task),
+        )
+    )
+
+
+def normal(task: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Return the task as plain data without the empty keys that SkyPilot skips too (sky/utils/common_utils.py:920).
+
+    A key that is not the user's to write is kept, to be refused even when it is empty.
+    """
+    copy = _without_empty(plain(task))
+    if isinstance(found := copy.get("resources"), dict):
+        copy["resources"] = found = _without_empty(found)
+        for key, index, item in alternatives(found):
+            listed = found[key]
+            assert isinstance(listed, list)
+            listed[index] = _without_empty(item)
+    return copy
+
+
+def _without_empty(value: JSON) -> dict[str, JSON]:
+    assert isinstance(value, Mapping)
+    return {key: inner for key, inner in value.items() if inner is not None or key.startswith("_")}
+
+
+def _env_name(path: str, value: JSON) -> Iterator[Problem]:
+    key = str(value)
+    if not _ENV_NAME.fullmatch(key):
+        yield Problem(path, "is no name of an environment variable: letters, digits and _")
+    elif key.startswith("SKYPILOT_DOCKER_"):
+        yield Problem(path, "a registry password here can be read by all who read this object; use spec.secrets")
+    elif key.startswith("SKYPILOT_"):
+        yield Problem(path, "SkyPilot sets the variables that begin with SKYPILOT_; choose another name")
+
+
+def _script(path: str, value: JSON) -> Iterator[Problem]:
+    if not str(value).strip():
+        yield Problem(path, "is empty; leave it out")
+
+
+script = of("a shell script", {"string": _script})
+env_value = of(
+    "text, a number or true or false",
+    {"string": anything, "integer": anything, "number": anything, "boolean": anything},
+)
+display_name = text(r"(?=.{1,63}$)[A-Za-z0-9]+(?:[._-]{1,2}[A-Za-z0-9]+)*", "at most 63 letters, digits and single ._- between them")
+
+_MANAGED = "belongs to SkyPilot's managed jobs and services, which a SkyCluster is not; remove it"
+_INTERNAL = "is passed between SkyPilot's own client and server; remove it"
+_REFUSED: Mapping[str, Field] = {
+    "secrets": refused("PolicyDenied", "a value here can be read by all who read this object; use spec.secrets"),
+    "managed_secrets": refused("PolicyDenied", "hands out secrets of the API server's users; use spec.secrets"),
+    "config": refused("PolicyDenied", "changes the API server's settings, pods and identities among them; ask the installer"),
+    "event_callback": refused("PolicyDenied", "runs a command outside the job; remove it"),
+    "api_server_access": refused("PolicyDenied", "hands the API server's credentials to the job; remove it"),
+    "service": refused("PolicyDenied", _MANAGED),
+    "pool": refused("PolicyDenied", _MANAGED),
+    "inputs": refused("PolicyDenied", "reads data with the API server's credentials; use file_mounts"),
+    "outputs": refused("PolicyDenied", "writes data with the API server's credentials; write from run"),
+    "file_mounts_mapping": refused("PolicyDenied", _INTERNAL),
+    "volume_mounts": refused("PolicyDenied", f"{_INTERNAL[:-9]}use volumes"),
+}
+
+
+def _fields(policy: Policy) -> Field:
+    return table(
+        {
+            "name": display_name,
+            "workdir": workdir,
+            "num_nodes": whole(1),
+            "resources": resources,
+            "envs": entries(_env_name, env_value),
+            "file_mounts": file_mounts(policy),
+            "volumes": volumes(policy),
+            "setup": script,
+            "run": script,
+        },
+        _REFUSED,
+    )
+
+
+def _together(path: str, task: Mapping[str, JSON]) -> Iterator[Problem]:
+    """Judge what only the task as a whole can show."""
+    if "workdir" in task:
+        yield from _beside_workdir(path, task)
+    envs = env_values(task)
+    texts = (str(task.get("setup", "")), str(task.get("run", "")), *envs, *envs.values())
+    size = sum(len(piece.encode()) for piece in texts)
+    if size > MAX_SCRIPT_BYTES:
+        yield Problem(
+            path,
+            f"setup, run and envs are {size} bytes together, more than {MAX_SCRIPT_BYTES}; keep the script in a repository and set workdir",
+        )
+
+
+def _beside_workdir(path: str, task: Mapping[str, JSON]) -> Iterator[Problem]:
+    for key in env_values(task):
+        where = under(under(path, "envs"), key)
+        if key in ENVS_OF_REPOSITORY:
+            yield Problem(where, "is set from workdir; remove it")
+        elif key in ENVS_OF_CREDENTIALS:
+            yield Problem(where, "can be read by all who read this object; use spec.secrets")
+    mounts = task.get("file_mounts")
+    if isinstance(mounts, Mapping) and WORKDIR_ON_NODE in mounts:
+        yield Problem(under(under(path, "file_mounts"), WORKDIR_ON_NODE), "is where workdir goes; choose another path")

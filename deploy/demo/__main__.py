@@ -1,0 +1,157 @@
+"""python -m deploy.demo [--own-cluster]: installs the chart, applies examples/hello.yaml, shows what becomes of it, and cleans up.
+
+Everything it does is a command that it prints first, so that the reader can do the same by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from deploy.local.layout import layout
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+EXAMPLE: Final = "examples/hello.yaml"
+OBJECT: Final = "skycluster/hello"
+RELEASE: Final = "skyoperator"
+WORKLOADS: Final = f"{RELEASE}-workloads"
+LAUNCH_TIMEOUT_SECONDS: Final = 600
+DELETE_TIMEOUT_SECONDS: Final = 120
+
+WHAT_NEXT: Final = """
+What to try next
+  kubectl apply -f examples/two-nodes.yaml; kubectl get skyc -w      two nodes, gone when the job ends
+  kubectl explain skycluster.spec                                    every field
+  kubectl get skyc -o wide; kubectl describe skyc                    state, events
+  make cluster-status                                                the local Kubernetes
+  make cluster-down                                                  end it; `make demo` brings it back in seconds
+"""
+
+
+class DemoError(Exception):
+    """The demo can't go on; says what was seen and where to look."""
+
+
+class Clock:
+    """Prefixes lines with the seconds since the demo began."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Print the lines of text, timed."""
+        for line in text.rstrip().splitlines():
+            print(f"{time.monotonic() - self._start:6.1f} s  {line}", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Return the exit code."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--own-cluster", action="store_true", help="use the cluster of KUBECONFIG instead of the local one")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="more chart values")
+    options = parser.parse_args(arguments)
+    clock = Clock()
+    try:
+        prepare(clock, own_cluster=options.own_cluster, values=options.set)
+        show(clock)
+    except DemoError as error:
+        print(f"\ndemo: {error}", file=sys.stderr)
+        return 1
+    print(WHAT_NEXT)
+    return 0
+
+
+def prepare(clock: Clock, *, own_cluster: bool, values: Sequence[str]) -> None:
+    """Bring up what the demo runs on. Raises DemoError."""
+    chart = ["helm", "upgrade", "--install", RELEASE, "deploy/helm/skyoperator", "--namespace", RELEASE, "--create-namespace", "--wait"]
+    if not own_cluster:
+        run(clock, [sys.executable, "-m", "deploy.local", "cluster-up", "images"], quiet=True)
+        chart += ["--values", "deploy/local/values.yaml", "--values", str(layout().state / "values.json")]
+    chart += [part for value in values for part in ("--set", value)]
+    run(clock, [*chart, "--timeout", "10m", "--hide-notes"])
+
+
+def show(clock: Clock) -> None:
+    """Apply, watch, read, delete, prove. Raises DemoError."""
+    run(clock, ["kubectl", "apply", "-f", EXAMPLE])
+    final = follow(clock)
+    cluster = final["status"]["cluster"]["name"]
+    run(clock, ["kubectl", "get", OBJECT, "-o", "wide"])
+    run(clock, ["kubectl", "get", "pods", "-n", WORKLOADS])
+    run(clock, sky("logs", cluster, "1", "--no-follow"))
+    run(clock, ["kubectl", "delete", OBJECT, f"--timeout={DELETE_TIMEOUT_SECONDS}s"])
+    prove_gone(clock, cluster)
+
+
+def follow(clock: Clock) -> dict[str, Any]:
+    """Print a line whenever the object changes, until its job has ended. Returns the object. Raises DemoError."""
+    deadline, last = time.monotonic() + LAUNCH_TIMEOUT_SECONDS, ""
+    while time.monotonic() < deadline:
+        this: dict[str, Any] = json.loads(output(["kubectl", "get", OBJECT, "-o", "json"]))
+        line = summary(this)
+        if line != last:
+            clock.say(line)
+        last = line
+        if condition(this, "Complete") == "True":
+            return this
+        if condition(this, "Failed") == "True" or condition(this, "Accepted") == "False":
+            raise DemoError(f"the job did not complete: {line}\nLook at: kubectl describe {OBJECT}")
+        time.sleep(0.5)
+    raise DemoError(f"no end after {LAUNCH_TIMEOUT_SECONDS} s: {last}\nLook at: kubectl describe {OBJECT}; kubectl get pods -n {WORKLOADS}")
+
+
+def summary(this: dict[str, Any]) -> str:
+    """Return the object's state on one line."""
+    status = this.get("status", {})
+    cluster, job = status.get("cluster", {}), status.get("job", {})
+    ready = next((found for found in status.get("conditions", []) if found["type"] == "Ready"), {})
+    words = [status.get("phase", "-"), f"Ready={ready.get('status', '-')}/{ready.get('reason', '-')}"]
+    words += [f"cluster={cluster['status']}"] if cluster.get("status") else []
+    words += [f"job={job['status']}"] if job.get("status") else []
+    return "  ".join(words)
+
+
+def condition(this: dict[str, Any], type_: str) -> str | None:
+    """Return the status of one condition of the object, or None while there is none."""
+    return next((found["status"] for found in this.get("status", {}).get("conditions", []) if found["type"] == type_), None)
+
+
+def prove_gone(clock: Clock, cluster: str) -> None:
+    """Show that no pod and no row of the cluster is left. Raises DemoError if there is."""
+    pods = output(["kubectl", "get", "pods", "-n", WORKLOADS, "-l", f"skypilot-cluster-name={cluster}", "-o", "name"]).split()
+    rows = [line for line in output(sky("status", "--all-users")).splitlines() if line.startswith(cluster)]
+    if pods or rows:
+        raise DemoError(f"{cluster} left something behind: pods {pods}, rows {rows}")
+    clock.say(f"gone: no pod, no SkyPilot row of {cluster}")
+
+
+def sky(*words: str) -> list[str]:
+    """Return SkyPilot's own CLI in the API server's pod, where no password is asked for."""
+    return ["kubectl", "exec", "-n", RELEASE, f"deployment/{RELEASE}-skypilot", "-c", "skypilot", "--", "sky", *words]
+
+
+def run(clock: Clock, command: Sequence[str], *, quiet: bool = False) -> None:
+    """Print the command and run it. Raises DemoError."""
+    if not quiet:
+        clock.say(f"$ {shlex.join(command)}")
+    if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
+        raise DemoError(f"failed: {shlex.join(command)}")
+
+
+def output(command: Sequence[str]) -> str:
+    """Return what the command prints. Raises DemoError."""
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise DemoError(f"failed: {shlex.join(command)}\n{done.stderr}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,250 @@
+"""The contract's calls. BARE ones need a server and no cloud; CLOUD ones launch clusters and take them down again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from skyoperator.sky import (
+    USER,
+    Cluster,
+    ClusterNotUp,
+    ClusterStatus,
+    Job,
+    JobStatus,
+    Launched,
+    NoCredentials,
+    NoSuchCluster,
+    RequestError,
+    RequestStatus,
+    SecretDirectory,
+    SkyPilotUnreachable,
+    UnknownRequest,
+)
+
+from tests.contract import shapes
+from tests.contract.stage import Stage, fresh
+
+NOBODY = "00000000-0000-4000-8000-000000000000"
+
+
+async def the_right_credentials_pass(stage: Stage, _: Path) -> None:
+    await stage.sky.check()
+
+
+async def wrong_credentials_are_unreachable_and_name_the_secret(stage: Stage, tmp: Path) -> None:
+    (tmp / "username").write_text("operator")
+    (tmp / "password").write_text("wrong")
+    basic = SecretDirectory(tmp, "Secret sky/wrong")
+    for credentials in (NoCredentials(), basic):
+        with pytest.raises(SkyPilotUnreachable, match=rf"HTTP 401.*{credentials.source}"):
+            await stage.client(credentials).check()
+    (tmp / "token").write_text("sky_wrong")
+    with pytest.raises(SkyPilotUnreachable, match=r"HTTP 401.*Secret sky/wrong"):
+        await stage.client(basic).launch(fresh("wrong"), stage.task("wrong", run="true"))
+
+
+async def an_old_client_is_told_so(stage: Stage, _: Path) -> None:
+    answer = await stage.raw("GET", "/api/status", headers={"X-SkyPilot-API-Version": "3"})
+    assert (answer.status, answer.json["error"]) == (400, "version_mismatch")
+
+
+async def an_unknown_request_is_unknown_everywhere(stage: Stage, _: Path) -> None:
+    with pytest.raises(UnknownRequest):
+        await stage.sky.result_of(NOBODY)
+    with pytest.raises(UnknownRequest):
+        await stage.sky.task_name_of(NOBODY)
+    assert await stage.result(await stage.sky.cancel([NOBODY])) == Launched(job_id=None)
+
+
+async def cancelling_nothing_cancels_nothing(stage: Stage, _: Path) -> None:
+    assert await stage.result(await stage.sky.cancel([])) == Launched(job_id=None)
+
+
+async def an_unknown_cluster_is_absent_everywhere(stage: Stage, _: Path) -> None:
+    name = fresh("nobody")
+    assert await stage.sky.requests_of(name) == ()
+    assert name not in {row.name for row in await stage.sky.clusters()}
+    with pytest.raises(NoSuchCluster, match=f"^Cluster '{name}' does not exist.$"):
+        await stage.sky.jobs(name)
+    with pytest.raises(NoSuchCluster, match=f"^Cluster '{name}' does not exist.$"):
+        await stage.sky.log_tail(name, 1, 10)
+
+
+async def down_of_an_unknown_cluster_fails_each_time(stage: Stage, _: Path) -> None:
+    name = fresh("nobody")
+    gone = RequestError("ClusterDoesNotExist", f"Cluster '{name}' does not exist.")
+    assert [await stage.down(name), await stage.down(name)] == [gone, gone]
+    assert {request.name for request in await stage.sky.requests_of(name)} == {"down"}
+
+
+async def a_body_that_does_not_fit_is_refused_and_comes_back(stage: Stage, _: Path) -> None:
+    """A 422 repeats what it was sent, secrets and all: the client must not show it."""
+    answer = await stage.raw("POST", "/launch", json={"cluster_name": "x", "env_vars": {}})
+    (wrong,) = answer.json["detail"]
+    assert (answer.status, wrong["loc"], wrong["input"]["cluster_name"]) == (422, ["body", "task"], "x")
+
+
+async def an_unknown_column_is_a_400(stage: Stage, _: Path) -> None:
+    answer = await stage.raw("GET", "/api/status", params={"fields": "bogus"})
+    assert (answer.status, answer.json["detail"][:27]) == (400, "Unknown request field(s): [")
+
+
+async def a_wrong_task_is_accepted_and_fails_later(stage: Stage, _: Path) -> None:
+    name = fresh("wrong")
+    request_id = await stage.sky.launch(name, stage.task("wrong-a1", run="true", bogus=1))
+    error = await stage.result(request_id)
+    assert error == RequestError("InvalidSkyPilotConfigError", "Invalid task YAML: Found unsupported field 'bogus'.")
+    (request,) = await stage.sky.requests_of(name)
+    assert (request.id, request.name, request.status) == (request_id, "launch", RequestStatus.FAILED)
+    assert await stage.sky.task_name_of(request_id) == "wrong-a1"
+    assert name not in {row.name for row in await stage.sky.clusters()}
+
+
+async def text_that_is_no_yaml_is_accepted_and_fails_later(stage: Stage, _: Path) -> None:
+    request_id = await stage.sky.launch(fresh("wrong"), "resources: {infra: k8s\n")
+    error = await stage.result(request_id)
+    assert isinstance(error, RequestError)
+    assert error.type == "ParserError"
+    assert await stage.sky.task_name_of(request_id) is None
+
+
+async def polls_never_carry_bodies(stage: Stage, _: Path) -> None:
+    """Bodies hold the task's secrets. Without `fields` they come along, and `request_ids` ignores `fields`."""
+    name = fresh("secret")
+    request_id = await stage.sky.launch(name, stage.task("a1", run="true", bogus=1, secrets={"A": "s3cret"}))
+    await stage.result(request_id)
+    query = {"cluster_name": name, "all_status": "true"}
+    (listed,) = (await stage.raw("GET", "/api/status", params={**query, "fields": "request_id"})).json
+    assert listed["request_body"] == "null"
+    for params in (query, {"request_ids": request_id, "fields": "request_id"}):
+        (listed,) = (await stage.raw("GET", "/api/status", params=params)).json
+        assert "s3cret" in json.loads(listed["request_body"])["task"]
+        shapes.check("request", listed)
+
+
+async def a_launch_runs_its_job_and_goes_down(stage: Stage, _: Path) -> None:
+    name = fresh("ct-good")
+    request_id = await stage.sky.launch(name, stage.task("a1", run="echo hello; sleep 2", setup="echo setting up"))
+    assert request_id in {request.id for request in await stage.sky.active_requests() if request.cluster_name == name}
+    assert await stage.result(request_id) == Launched(job_id=1)
+    row = await _row(stage, name)
+    assert (row.status, row.nodes, row.uid_label) == (ClusterStatus.UP, 1, "0123")
+    assert row.infra.startswith("Kubernetes/")
+    assert row.resources.startswith("1x(")
+    (job,) = await _ended(stage, name)
+    assert (job.id, job.name, job.status) == (1, "a1", JobStatus.SUCCEEDED)
+    assert None not in (job.submitted_at, job.started_at, job.finished_at)
+    assert "hello" in await stage.sky.log_tail(name, 1, 20)
+    await _check_shapes(stage, name, request_id)
+
+    again = await stage.sky.launch(name, stage.task("a1", run="echo again"))
+    assert await stage.result(again) == Launched(job_id=2), "a launch is not idempotent: each submits a job"
+    assert await stage.down(name) == Launched(job_id=None)
+    assert name not in {row.name for row in await stage.sky.clusters()}
+    assert await stage.down(name) == RequestError("ClusterDoesNotExist", f"Cluster '{name}' does not exist.")
+
+
+async def a_job_that_exits_3_is_failed_and_its_launch_is_not(stage: Stage, _: Path) -> None:
+    name = fresh("ct-exit3")
+    request_id = await stage.sky.launch(name, stage.task("a1", run="echo before; exit 3"))
+    assert await stage.result(request_id) == Launched(job_id=1)
+    (job,) = await _ended(stage, name)
+    assert job.status is JobStatus.FAILED
+    log = await stage.sky.log_tail(name, 1, 20)
+    assert "failed with return code list: [3]" in log
+    assert "\x1b" not in log
+    await stage.down(name)
+
+
+async def a_setup_that_fails_is_failed_setup(stage: Stage, _: Path) -> None:
+    name = fresh("ct-setup")
+    request_id = await stage.sky.launch(name, stage.task("a1", setup="exit 4", run="echo never"))
+    assert await stage.result(request_id) == Launched(job_id=1)
+    (job,) = await _ended(stage, name)
+    assert job.status is JobStatus.FAILED_SETUP
+    await stage.down(name)
+
+
+async def a_task_without_run_has_no_job(stage: Stage, _: Path) -> None:
+    name = fresh("ct-norun")
+    assert await stage.result(await stage.sky.launch(name, stage.task("a1"))) == Launched(job_id=None)
+    assert await stage.sky.jobs(name) == ()
+    await stage.down(name)
+
+
+async def a_launch_cancelled_midway_leaves_a_row_that_down_removes(stage: Stage, _: Path) -> None:
+    name = fresh("ct-slow")
+    request_id = await stage.sky.launch(name, stage.task("a1", run="echo never"))
+    await stage.until(stage.sky.clusters, lambda rows: name in {row.name for row in rows})
+    assert (await _row(stage, name)).init_kind == "launching"
+    with pytest.raises(ClusterNotUp):
+        await stage.sky.jobs(name)
+    assert await stage.result(await stage.sky.cancel([request_id])) == Launched(job_id=None)
+    cancelled = await stage.result(request_id)
+    assert isinstance(cancelled, RequestError)
+    assert cancelled.type == "RequestCancelled"
+    assert name in {row.name for row in await stage.sky.clusters()}
+    assert await stage.down(name) == Launched(job_id=None)
+    assert name not in {row.name for row in await stage.sky.clusters()}
+
+
+async def down_midway_cancels_the_launch(stage: Stage, _: Path) -> None:
+    name = fresh("ct-slow")
+    request_id = await stage.sky.launch(name, stage.task("a1", run="echo never"))
+    await stage.until(stage.sky.clusters, lambda rows: name in {row.name for row in rows})
+    assert await stage.down(name) == Launched(job_id=None)
+    assert await stage.result(request_id) == RequestError("RequestCancelled", "The request was cancelled before it finished.")
+    assert name not in {row.name for row in await stage.sky.clusters()}
+
+
+BARE = (
+    the_right_credentials_pass,
+    wrong_credentials_are_unreachable_and_name_the_secret,
+    an_old_client_is_told_so,
+    an_unknown_request_is_unknown_everywhere,
+    cancelling_nothing_cancels_nothing,
+    an_unknown_cluster_is_absent_everywhere,
+    down_of_an_unknown_cluster_fails_each_time,
+    a_body_that_does_not_fit_is_refused_and_comes_back,
+    an_unknown_column_is_a_400,
+    a_wrong_task_is_accepted_and_fails_later,
+    text_that_is_no_yaml_is_accepted_and_fails_later,
+    polls_never_carry_bodies,
+)
+CLOUD = (
+    a_launch_runs_its_job_and_goes_down,
+    a_job_that_exits_3_is_failed_and_its_launch_is_not,
+    a_setup_that_fails_is_failed_setup,
+    a_task_without_run_has_no_job,
+    a_launch_cancelled_midway_leaves_a_row_that_down_removes,
+    down_midway_cancels_the_launch,
+)
+
+
+async def _row(stage: Stage, name: str) -> Cluster:
+    return next(row for row in await stage.sky.clusters() if row.name == name)
+
+
+async def _ended(stage: Stage, name: str) -> tuple[Job, ...]:
+    return await stage.until(lambda: stage.sky.jobs(name), lambda jobs: all(job.status.terminal for job in jobs))
+
+
+async def _check_shapes(stage: Stage, name: str, launch_id: str) -> None:
+    """Hold what the server says of a live cluster against the recorded shapes."""
+    shapes.check("launch", await _value(stage, launch_id))
+    asked = {"env_vars": dict(USER), "all_users": True, "summary_response": True, "include_credentials": False}
+    for path, row, body in (
+        ("/status", "cluster", {"cluster_names": [name], "include_handle": False}),
+        ("/queue", "job", {"cluster_name": name}),
+    ):
+        posted = await stage.raw("POST", path, json={**asked, **body})
+        shapes.check(row, (await _value(stage, posted.request_id))[0])
+
+
+async def _value(stage: Stage, request_id: str) -> Any:
+    answer = await stage.raw("GET", "/api/get", params={"request_id": request_id})
+    shapes.check("result", answer.json)
+    return json.loads(answer.json["return_value"])

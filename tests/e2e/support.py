@@ -1,0 +1,137 @@
+"""A real cluster in the hands of a test: kubectl, SkyClusters, and looks at what SkyPilot left behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+RELEASE = "skyoperator"
+WORKLOADS = f"{RELEASE}-workloads"
+SMALL = {"infra": "k8s", "cpus": "0.25+", "memory": "1+"}
+
+
+def kubectl(*words: str, stdin: str | None = None, timeout_seconds: float = 120) -> str:
+    """Return what kubectl prints; raise with its complaint."""
+    done = subprocess.run(["kubectl", *words], input=stdin, capture_output=True, text=True, timeout=timeout_seconds, check=False)
+    if done.returncode != 0:
+        raise KubectlError(f"kubectl {' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+class KubectlError(Exception):
+    pass
+
+
+def eventually(what: str, probe: Callable[[], Any], *, seconds: float, every_seconds: float = 0.5) -> Any:
+    """Return the first truthy answer of the probe; fail with its last answer after the deadline."""
+    deadline, answer = time.monotonic() + seconds, None
+    while time.monotonic() < deadline:
+        answer = probe()
+        if answer:
+            return answer
+        time.sleep(every_seconds)
+    raise AssertionError(f"not within {seconds:.0f} s: {what}; last seen: {answer!r}")
+
+
+@dataclass(frozen=True)
+class Sky:
+    """One SkyCluster object."""
+
+    namespace: str
+    name: str
+
+    @classmethod
+    def apply(cls, namespace: str, name: str, **spec: Any) -> Sky:
+        manifest = {"apiVersion": "skyoperator.dev/v1alpha1", "kind": "SkyCluster", "metadata": {"name": name}, "spec": spec}
+        kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(manifest))
+        return cls(namespace, name)
+
+    def body(self) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(kubectl("get", "skyc", self.name, "-n", self.namespace, "-o", "json"))
+        return answer
+
+    def status(self) -> dict[str, Any]:
+        answer: dict[str, Any] = self.body().get("status", {})
+        return answer
+
+    def condition(self, type_: str) -> tuple[str, str, str] | None:
+        for found in self.status().get("conditions", []):
+            if found["type"] == type_:
+                return found["status"], found["reason"], found["message"]
+        return None
+
+    def until(self, type_: str, *, seconds: float) -> tuple[str, str]:
+        """Wait until the condition is True; return its reason and message."""
+        return self._until(type_, "True", seconds)
+
+    def until_not(self, type_: str, *, seconds: float) -> tuple[str, str]:
+        """Wait until the condition is False; return its reason and message."""
+        return self._until(type_, "False", seconds)
+
+    def _until(self, type_: str, wanted: str, seconds: float) -> tuple[str, str]:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            found = self.condition(type_)
+            if found is not None and found[0] == wanted:
+                return found[1], found[2]
+            time.sleep(0.5)
+        raise AssertionError(f"{self.name}: {type_} is not {wanted} after {seconds:.0f} s: {json.dumps(self.status(), indent=1)}")
+
+    @property
+    def cluster(self) -> str:
+        name: str = self.status()["cluster"]["name"]
+        return name
+
+    def delete(self, *, seconds: float = 120) -> None:
+        kubectl("delete", "skyc", self.name, "-n", self.namespace, "--ignore-not-found", f"--timeout={seconds:.0f}s", timeout_seconds=seconds + 10)
+
+    def exists(self) -> bool:
+        return bool(kubectl("get", "skyc", self.name, "-n", self.namespace, "--ignore-not-found", "-o", "name").strip())
+
+    def shell(self, command: str) -> str:
+        """Run a command on the cluster's head node."""
+        return kubectl("exec", "-n", WORKLOADS, head_pod(self.cluster), "--", "bash", "-c", command)
+
+
+def pods_of(cluster: str) -> list[str]:
+    return kubectl("get", "pods", "-n", WORKLOADS, "-l", f"skypilot-cluster-name={cluster}", "-o", "name").split()
+
+
+def head_pod(cluster: str) -> str:
+    return next(pod for pod in pods_of_any(cluster) if pod.endswith("-head"))
+
+
+def pods_of_any(cluster: str) -> list[str]:
+    """The cluster's pods by the start of their names: SkyPilot appends its user's hash."""
+    return [pod for pod in kubectl("get", "pods", "-n", WORKLOADS, "-o", "name").split() if pod.startswith(f"pod/{cluster}-")]
+
+
+def sky_cli(*words: str) -> str:
+    """SkyPilot's own CLI in the API server's pod, where loopback asks for no password."""
+    return kubectl("exec", "-n", RELEASE, f"deployment/{RELEASE}-skypilot", "-c", "skypilot", "--", "sky", *words)
+
+
+def rows() -> list[str]:
+    """The names of all of SkyPilot's clusters."""
+    code = "import sky; print(*[c.name for c in sky.get(sky.status(all_users=True))])"
+    words = ["exec", "-n", RELEASE, f"deployment/{RELEASE}-skypilot", "-c", "skypilot", "--", "python", "-c", code]
+    return kubectl(*words).split()
+
+
+def left_of(cluster: str) -> list[str]:
+    """What is left of a cluster: pods and rows."""
+    return [*pods_of_any(cluster), *(name for name in rows() if name == cluster)]
+
+
+def nothing_left(cluster: str, *, seconds: float) -> None:
+    deadline, left = time.monotonic() + seconds, ["not looked yet"]
+    while left and time.monotonic() < deadline:
+        with suppress(KubectlError):
+            left = left_of(cluster)
+        time.sleep(1)
+    assert not left, f"{cluster} left {left}"

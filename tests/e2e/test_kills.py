@@ -1,0 +1,187 @@
+"""The controller is killed with SIGKILL at the worst moments. Each job counts its own executions on the node: there is exactly one.
+
+The controller runs here as a process, with the service account of the one in the cluster, which is scaled to zero meanwhile. Between
+it and SkyPilot stands a proxy that can hold back the answer to a launch.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.e2e.conftest import NAMESPACE
+from tests.e2e.proxy import HoldingProxy
+from tests.e2e.support import RELEASE, SMALL, Sky, eventually, kubectl, sky_cli
+
+Apply = Callable[..., Sky]
+COUNTING = {"resources": SMALL, "run": "echo ran >> ~/executions; sleep 8"}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@dataclass
+class Controller:
+    """The controller as a process that can be killed."""
+
+    environment: dict[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    lives: int = 0
+
+    def start(self) -> None:
+        self.lives += 1
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen([sys.executable, "-m", "skyoperator"], env={**os.environ, **self.environment}, stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        assert self.process.poll() is None, f"it died by itself: {self.log.read_text()[-3000:]}"
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HoldingProxy]:
+    """A way to SkyPilot's API server on which answers can be held back."""
+    port = free_port()
+    log = (tmp_path_factory.mktemp("forward") / "log").open("wb")
+    command = ["kubectl", "port-forward", "-n", RELEASE, f"service/{RELEASE}-skypilot", f"{port}:46580"]
+    forward = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        eventually("the port-forward is open", lambda: _opens(port), seconds=30)
+        with HoldingProxy(free_port(), port) as proxy:
+            yield proxy
+    finally:
+        forward.terminate()
+        forward.wait(timeout=10)
+        log.close()
+
+
+def _opens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="module")
+def in_cluster_controller_off() -> Iterator[None]:
+    deployment = f"deployment/{RELEASE}-controller"
+    kubectl("scale", deployment, "-n", RELEASE, "--replicas=0")
+    kubectl("wait", "--for=delete", "pod", "-n", RELEASE, "-l", "app.kubernetes.io/component=controller", "--timeout=60s")
+    yield
+    kubectl("scale", deployment, "-n", RELEASE, "--replicas=1")
+    kubectl("rollout", "status", deployment, "-n", RELEASE, "--timeout=120s", timeout_seconds=130)
+
+
+@pytest.fixture
+def controller(in_cluster_controller_off: None, proxy: HoldingProxy, tmp_path: Path) -> Iterator[Controller]:
+    environment = {
+        "KUBECONFIG": str(as_service_account(tmp_path)),
+        "SKYOPERATOR_SKYPILOT_ENDPOINT": f"http://127.0.0.1:{proxy.port}",
+        "SKYOPERATOR_CREDENTIALS_DIR": str(credentials(tmp_path)),
+        "SKYOPERATOR_NAMESPACES": NAMESPACE,
+        "SKYOPERATOR_INSTANCE": f"{RELEASE}/{RELEASE}",
+        "SKYOPERATOR_LEASE_NAMESPACE": RELEASE,
+        "SKYOPERATOR_LEASE_NAME": f"{RELEASE}-controller",
+        "SKYOPERATOR_POD_NAME": "killed-in-tests",
+        "SKYOPERATOR_HTTP_PORT": str(free_port()),
+    }
+    running = Controller(environment, tmp_path / "controller.log")
+    running.start()
+    yield running
+    running.stop()
+    print(running.log.read_text()[-6000:])
+
+
+def as_service_account(directory: Path) -> Path:
+    """A kubeconfig with the rights that the chart gives the controller, and no more."""
+    config = yaml.safe_load(kubectl("config", "view", "--raw", "--minify"))
+    token = kubectl("create", "token", f"{RELEASE}-controller", "-n", RELEASE, "--duration=1h").strip()
+    config["users"] = [{"name": user["name"], "user": {"token": token}} for user in config["users"]]
+    path = directory / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def credentials(directory: Path) -> Path:
+    """The Secret that the controller mounts, as files."""
+    mounted = directory / "credentials"
+    mounted.mkdir()
+    controller = json.loads(kubectl("get", "deployment", f"{RELEASE}-controller", "-n", RELEASE, "-o", "json"))
+    volumes = controller["spec"]["template"]["spec"]["volumes"]
+    name = next(volume["secret"]["secretName"] for volume in volumes if "secret" in volume)
+    for key, value in json.loads(kubectl("get", "secret", name, "-n", RELEASE, "-o", "json"))["data"].items():
+        (mounted / key).write_bytes(base64.b64decode(value))
+    return mounted
+
+
+def ran_exactly_once(this: Sky) -> None:
+    this.until("Complete", seconds=300)
+    assert this.shell("cat ~/executions").split() == ["ran"]
+    assert this.status()["failures"]["count"] == 0 if "failures" in this.status() else True
+
+
+def test_killed_a_second_after_apply(apply: Apply, controller: Controller) -> None:
+    this = apply("kill-1s", task=COUNTING, whenFinished="Keep")
+    time.sleep(1)
+    controller.kill()
+    controller.start()
+    ran_exactly_once(this)
+
+
+def test_killed_between_post_and_its_answer(apply: Apply, controller: Controller, proxy: HoldingProxy) -> None:
+    with proxy.holding("/launch") as held:
+        this = apply("kill-post", task=COUNTING, whenFinished="Keep")
+        held.wait(seconds=60)
+        controller.kill()
+    assert "requestID" not in this.status()["launch"]
+    controller.start()
+    ran_exactly_once(this)
+    assert posted(proxy) == 1
+
+
+def test_killed_before_post_reached_the_server(apply: Apply, controller: Controller, proxy: HoldingProxy) -> None:
+    with proxy.holding("/launch", before=True) as held:
+        this = apply("kill-before", task=COUNTING, whenFinished="Keep")
+        held.wait(seconds=60)
+        controller.kill()
+    controller.start()
+    ran_exactly_once(this)
+
+
+def test_killed_while_provisioning_and_while_the_job_runs(apply: Apply, controller: Controller) -> None:
+    this = apply("kill-twice", task=COUNTING, whenFinished="Keep")
+    eventually("the cluster has a row", lambda: this.status().get("cluster", {}).get("status") == "INIT", seconds=90)
+    controller.kill()
+    controller.start()
+    eventually("the job runs", lambda: this.status().get("job", {}).get("status") == "RUNNING", seconds=240)
+    controller.kill()
+    controller.start()
+    ran_exactly_once(this)
+    assert controller.lives == 3
+
+
+def posted(proxy: HoldingProxy) -> int:
+    """How many launches went through the proxy since it last held one."""
+    return proxy.passed_since_hold

@@ -1,0 +1,76 @@
+"""From apply to gone on real SkyPilot: what jobs do, what is left of them, and what users see."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from tests.e2e.support import SMALL, Sky, eventually, kubectl, nothing_left, sky_cli
+
+Apply = Callable[..., Sky]
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+LAUNCH_SECONDS = 240
+
+
+def example(name: str) -> dict[str, object]:
+    spec: dict[str, object] = yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text())["spec"]
+    return spec
+
+
+def test_hello_completes_keeps_its_cluster_and_takes_it_along(apply: Apply) -> None:
+    this = apply("hello", **example("hello"))
+    kubectl("wait", "--for=condition=Complete", f"skyc/{this.name}", "-n", this.namespace, "--timeout=240s", timeout_seconds=250)
+    status = this.status()
+    assert (status["phase"], status["job"]["status"], status["cluster"]["status"]) == ("Succeeded", "SUCCEEDED", "UP")
+    assert "5050" in sky_cli("logs", this.cluster, "1", "--no-follow")
+    assert reasons(this) >= {"Launching", "JobSubmitted", "JobSucceeded"}
+
+    cluster = this.cluster
+    this.delete(seconds=60)
+    nothing_left(cluster, seconds=30)
+
+
+def test_two_at_once_one_with_two_nodes(apply: Apply) -> None:
+    pair = apply("two-nodes", **{**example("two-nodes"), "whenFinished": "Keep"})
+    failing = apply("exit-3", task={"resources": SMALL, "run": "echo about to fail; exit 3"})
+
+    reason, message = failing.until("Failed", seconds=LAUNCH_SECONDS)
+    assert reason == "JobFailed"
+    assert "failed with return code list: [3]" in message
+    assert failing.condition("Complete")[0] == "False"  # type: ignore[index]
+    eventually("the failed one is down by itself", lambda: failing.status()["phase"] == "Failed", seconds=60)
+    nothing_left(failing.cluster, seconds=5)
+
+    pair.until("Complete", seconds=LAUNCH_SECONDS)
+    assert pair.status()["cluster"]["nodes"] == 2
+    log = sky_cli("logs", pair.cluster, "1", "--no-follow")
+    assert all(f"I am {rank} of 2" in log for rank in (0, 1))
+
+
+def test_a_delete_while_it_is_launched_leaves_nothing(apply: Apply) -> None:
+    this = apply("mid-launch", task={"resources": SMALL, "run": "sleep 1000"})
+    eventually("the cluster has a row", lambda: this.status().get("cluster", {}).get("status") == "INIT", seconds=60)
+    cluster = this.cluster
+    this.delete(seconds=60)
+    nothing_left(cluster, seconds=1)
+
+
+def test_a_delete_while_it_is_queued_leaves_nothing(apply: Apply) -> None:
+    """Two long workers on this machine: the later launches wait in SkyPilot's queue."""
+    crowd = [apply(f"crowd-{number}", task={"resources": SMALL, "run": "sleep 1000"}) for number in range(5)]
+    for this in crowd:
+        eventually(f"{this.name} is taken", lambda this=this: this.status().get("launch", {}).get("requestID"), seconds=60)
+    names = [this.name for this in crowd]
+    clusters = [this.cluster for this in crowd]
+    kubectl("delete", "skyc", *names, "-n", crowd[0].namespace, "--timeout=60s", timeout_seconds=70)
+    for cluster in clusters:
+        nothing_left(cluster, seconds=5)
+
+
+def reasons(this: Sky) -> set[str]:
+    """The reasons of the object's Events."""
+    found = json.loads(kubectl("get", "events", "-n", this.namespace, "-o", "json"))["items"]
+    return {event["reason"] for event in found if event["involvedObject"]["name"] == this.name}

@@ -1,0 +1,85 @@
+"""What SkyPilot would choke on, or should never see, gets its reason at once and costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.support import SMALL, KubectlError, Sky, kubectl, pods_of_any
+
+Apply = Callable[..., Sky]
+
+REFUSED = {
+    "unknown-key": ({"resources": SMALL, "runn": "echo"}, "InvalidTask", "run"),
+    "local-file": ({"resources": SMALL, "run": "ls", "file_mounts": {"/x": "/var/run/secrets"}}, "InvalidTask", "/var/run/secrets"),
+    "injection": (
+        {"resources": SMALL, "run": "ls", "envs": {"V": 'k", "/y": "/etc'}, "file_mounts": {"/x": "s3://b/$V"}},
+        None,
+        "file_mounts",
+    ),
+    "override": (
+        {"resources": {"any_of": [{**SMALL, "_cluster_config_overrides": {"kubernetes": {}}}]}, "run": "ls"},
+        "InvalidTask",
+        "_cluster_config_overrides",
+    ),
+}
+
+
+def test_a_task_that_is_not_accepted_says_why_and_makes_no_pod(apply: Apply) -> None:
+    made = {name: apply(name, task=task) for name, (task, _, _) in REFUSED.items()}
+    for name, (_, reason, word) in REFUSED.items():
+        got, message = made[name].until_not("Accepted", seconds=20)
+        assert got in ({reason} if reason else {"InvalidTask", "PolicyDenied"}), name
+        assert word in message
+        assert made[name].condition("Stalled") == ("True", got, made[name].condition("Stalled")[2])  # type: ignore[index]
+        assert "launch" not in made[name].status()
+        assert not pods_of_any(made[name].name)
+
+
+def test_an_edit_heals_it(apply: Apply) -> None:
+    this = apply("heals", task={"resources": SMALL, "runn": "echo"})
+    this.until_not("Accepted", seconds=20)
+    kubectl("patch", "skyc", this.name, "-n", this.namespace, "--type=merge", "-p", '{"spec":{"task":{"runn":null,"run":"echo healed"}}}')
+    this.until("Accepted", seconds=20)
+    this.delete()
+
+
+@pytest.mark.parametrize(
+    ("name", "resources", "reason", "words"),
+    [
+        ("no-gpu", {**SMALL, "accelerators": "H100:8"}, "NoCapacity", "H100"),
+        ("no-image", {**SMALL, "image_id": "docker:nobody/nothing:1"}, "ImagePullFailed", "ErrImagePull"),
+    ],
+)
+def test_a_launch_that_fails_says_why_in_skypilots_words(
+    apply: Apply, name: str, resources: dict[str, Any], reason: str, words: str
+) -> None:
+    this = apply(name, task={"resources": resources, "run": "echo"})
+    assert this.until("Failed", seconds=120)[0] == reason
+    assert words in this.until("Failed", seconds=1)[1]
+    cluster = this.cluster
+    this.delete(seconds=60)
+    assert not pods_of_any(cluster)
+
+
+@pytest.mark.parametrize(
+    ("spec", "complaint"),
+    [
+        ({"task": {"run": "echo", "num_nodes": 0}}, "num_nodes"),
+        ({"task": {"run": 3}}, "run"),
+        ({"task": {"run": "echo"}, "whenFinished": "Maybe"}, "whenFinished"),
+        ({}, "task"),
+    ],
+)
+def test_kube_apiserver_refuses_what_the_schema_can_tell(namespace: str, spec: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(KubectlError, match=complaint):
+        Sky.apply(namespace, "refused", **spec)
+
+
+def test_a_name_that_is_too_long_for_a_label_is_refused(namespace: str) -> None:
+    with pytest.raises(KubectlError, match="at most 63 characters"):
+        Sky.apply(namespace, "a" * 64, task={"run": "echo"})
+
+

@@ -1,0 +1,130 @@
+"""Tasks that a user may write, generated: each is meant to pass `check`, and SkyPilot's own parser after it."""
+
+import copy
+from typing import Any
+
+from hypothesis import strategies as st
+from skyoperator.task import Policy
+
+POLICY = Policy(
+    allowed_buckets=("s3://datasets", "gs://models/public", "https://account.blob.core.windows.net/box"),
+    allowed_volumes=("scratch", "team-data"),
+)
+LABELS = {"skyoperator-uid": "0b4f6d1e-5a55-4c8e-9d5e-3f1c2a7b8c9d", "skyoperator-attempt": "3"}
+
+# Text that YAML 1.1, bash or a template engine might take for something else.
+TRICKY = (
+    "yes", "no", "null", "~", "012", "0x1f", "1e3", "1_000", "1:30", "2024-01-01", ".nan", "=", "<<", "- a", "a: b", "# x",
+    "---\na: b", "...", "%YAML 1.1", "&a *a", "!!python/object:os.system", "{{ x }}", "{% if x %}", "$HOME", "${PATH}", "`id`",
+    "$(id)", "'\"'", '", "/x": "/etc', "a\\", "\ttab", " lead", "trail ", "a\r\nb", "\n\n", "é\u2028\u0085\ufeff", "\U0001f600", "x" * 300,
+)  # fmt: skip
+
+texts = st.sampled_from(TRICKY) | st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters=[chr(c) for c in range(32) if c not in (9, 10, 13)])
+)
+scripts = texts.filter(lambda text: text.strip())
+env_names = st.from_regex(r"[A-Z][A-Z0-9_]{0,8}", fullmatch=True).filter(lambda name: not name.startswith(("SKYPILOT", "GIT_")))
+env_values = texts | st.integers(-(2**53), 2**53) | st.booleans() | st.floats(allow_nan=False, allow_infinity=False)
+label_keys = st.from_regex(r"(?:team\.example\.com/)?[a-z][a-z0-9_.-]{0,20}[a-z0-9]", fullmatch=True).filter(
+    lambda key: not key.startswith(("skypilot", "ray", "skyoperator")) and key not in ("parent", "component")
+)
+label_values = st.from_regex(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,20}[A-Za-z0-9])?)?", fullmatch=True)
+labels = st.dictionaries(label_keys, label_values, max_size=3)
+accelerators = st.sampled_from(["H100", "H100:8", "A100-80GB:1", "V100:0.5"])
+
+PLACES: list[dict[str, Any]] = [
+    {"infra": "k8s"}, {"infra": "Kubernetes"}, {"infra": "k8s/gke_project_zone_name"}, {"infra": "aws/us-east-1"},
+    {"infra": "aws/*/us-east-1a"}, {"infra": "*/us-east-1"}, {"infra": "*"}, {"cloud": "gcp"},
+    {"cloud": "AWS", "region": "us-east-1", "zone": "us-east-1a"}, {},
+]  # fmt: skip
+
+
+def _common() -> dict[str, st.SearchStrategy[Any]]:
+    return {
+        "cpus": st.sampled_from([1, 0.5, "4", "4+", "2.5"]),
+        "memory": st.sampled_from([16, 1.5, "16", "16+", "32GB", "1tb+", "8Gi"]),
+        "use_spot": st.booleans(),
+        "disk_size": st.sampled_from([100, "100", "512GB", "1TB", "2Ti"]),
+        "disk_tier": st.sampled_from(["low", "Medium", "best"]),
+        "network_tier": st.just("standard"),
+        "local_disk": st.sampled_from(["nvme", "SSD", "nvme:1000+", "500+"]),
+        "max_hourly_cost": st.sampled_from([1, 0.25]),
+        "ports": st.sampled_from([8080, "8080", "8000-8010", [8080, "9000-9001"], "8000,9000", [22]]),
+        "labels": labels,
+        "image_id": st.sampled_from(["docker:registry.example.com:5000/a/b:1@sha256:0123", {"docker": "debian:bookworm"}]),
+    }
+
+
+def _accelerators(many: bool) -> st.SearchStrategy[Any]:
+    one = accelerators | st.sampled_from([{"H100": 1}, {"V100": 0.5}])
+    return one | st.sampled_from([{"H100": 1, "A100": None}, ["H100:8", "A100"]]) if many else one
+
+
+@st.composite
+def resources(draw: st.DrawFn) -> dict[str, Any]:
+    """Return a `resources` object, sometimes with alternatives."""
+    key = draw(st.sampled_from(["any_of", "ordered", None]))
+    gpu = draw(st.sampled_from(["gpus", "accelerators"]))
+    base: dict[str, Any] = draw(st.fixed_dictionaries({}, optional=_common()))
+    base |= draw(st.sampled_from([{}, {"priority": 5}, {"priority_class": "high"}]))
+    if key is None:
+        chosen = draw(st.none() | _accelerators(many=True))
+        return {**base, **draw(st.sampled_from(PLACES)), **({gpu: chosen} if chosen else {})}
+    items = draw(st.lists(st.fixed_dictionaries({}, optional=_common()), min_size=1, max_size=3))
+    each: list[dict[str, Any]] = [{**item, **draw(st.sampled_from(PLACES)), gpu: draw(_accelerators(many=False))} for item in items]
+    return {**base, key: each}
+
+
+def _mounts() -> st.SearchStrategy[dict[str, Any]]:
+    targets = st.from_regex(r"(?:/|~/|)[a-z][a-z0-9._-]{0,8}(?:/[a-z0-9_]{1,5})?", fullmatch=True).filter(
+        lambda path: path != "~/sky_workdir"
+    )
+    uris = st.sampled_from(["s3://datasets", "s3://datasets/a/b.csv", "gs://models/public/x=1", "s3://datasets/${BUCKET}"])
+    azure = st.just("https://account.blob.core.windows.net/box/a")
+    storage = st.sampled_from(
+        [
+            {"source": "s3://datasets"},
+            {"source": "s3://datasets", "mode": "copy"},
+            {"source": "s3://datasets", "mode": "MOUNT", "config": {"mount": {"read_only": True}}},
+            {"source": "s3://datasets", "mode": "MOUNT_CACHED", "type": "DATASET_RO"},
+            {
+                "source": "s3://datasets",
+                "mode": "MOUNT_CACHED",
+                "config": {"mount_cached": {"transfers": 4, "buffer_size": "64M", "vfs_write_back": "1h5s"}},
+            },
+        ]
+    )
+    return st.dictionaries(targets | st.just("/data/$BUCKET"), uris | azure | storage, max_size=3)
+
+
+volumes = st.dictionaries(
+    st.from_regex(r"/[a-z]{1,8}", fullmatch=True),
+    st.sampled_from(["scratch", {"name": "team-data"}, {"name": "scratch", "sub_path": "a/b-c"}]),
+    max_size=2,
+)
+workdirs = st.fixed_dictionaries(
+    {"url": st.sampled_from(["https://git.example.com/o/r", "ssh://git@h.example.com:2222/o/r.git", "git@h.io:o/r.git"])},
+    optional={"ref": st.sampled_from(["main", "v1.2", "feature/x+y", "0123abc", "refs/tags/v1", "refs/heads/main"])},
+)
+
+
+@st.composite
+def tasks(draw: st.DrawFn) -> dict[str, Any]:
+    """Return a task that passes `check` under POLICY."""
+    task: dict[str, Any] = draw(
+        st.fixed_dictionaries(
+            {"envs": st.dictionaries(env_names, env_values, max_size=4)},
+            optional={
+                "name": st.sampled_from(["train", "my.task-1", "A"]),
+                "num_nodes": st.integers(1, 64),
+                "resources": resources() | st.none(),
+                "file_mounts": _mounts(),
+                "volumes": volumes,
+                "workdir": workdirs,
+                "setup": scripts,
+                "run": scripts,
+            },
+        )
+    )
+    task["envs"]["BUCKET"] = draw(st.sampled_from(["a", "b-1", "x.y"]))
+    return copy.deepcopy(task)  # what is sampled above would otherwise be shared between examples

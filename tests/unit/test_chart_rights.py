@@ -1,0 +1,148 @@
+"""Nobody gets more rights than docs/rbac.md says, and nobody gets them all."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.chart import NAMESPACE, render
+
+WORKLOADS = f"{NAMESPACE}-workloads"
+EVERYTHING_ON: dict[str, Any] = {
+    "watchAllNamespaces": True,
+    "skypilot": {"rbac": {"volumes": True}},
+    "controller": {"metrics": {"serviceMonitor": {"enabled": True}}},
+}
+VARIANTS = pytest.mark.parametrize("values", [{}, EVERYTHING_ON], ids=["defaults", "everything on"])
+ACCOUNTS = ("skyoperator-controller", "skyoperator-skypilot", "skyoperator-workloads")
+ESCALATING = {"secrets", "roles", "rolebindings", "clusterroles", "clusterrolebindings", "serviceaccounts", "serviceaccounts/token"}
+
+Right = tuple[str, str, str]  # API group, resource, verb
+
+
+def rights(account: str, namespace: str, **values: Any) -> set[Right]:
+    found = (rule for where, rule in render(**values).rules(account) if where == namespace)
+    return {(group, kind, verb) for rule in found for group in rule["apiGroups"] for kind in rule["resources"] for verb in rule["verbs"]}
+
+
+def documented(heading: str) -> set[Right]:
+    """The rights in the table under a heading of docs/rbac.md: | API group | resources | verbs | why |."""
+    text = (Path(__file__).parents[2] / "docs" / "rbac.md").read_text()
+    (section,) = re.findall(rf"^#+ {re.escape(heading)}$(.*?)(?=^#|\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("|")][2:]
+    return set(_rights_of_rows(rows))
+
+
+def _rights_of_rows(rows: list[list[str]]) -> Iterator[Right]:
+    for groups, resources, verbs, _why in rows:
+        for group in groups.split(", "):
+            for resource in resources.split(", "):
+                yield from (("" if group == "core" else group, resource, verb) for verb in verbs.split(", "))
+
+
+@VARIANTS
+def test_no_wildcard_and_no_cluster_admin(values: dict[str, Any]) -> None:
+    rendered = render(**values)
+    for role in rendered.all("Role") + rendered.all("ClusterRole"):
+        for rule in role["rules"]:
+            assert "*" not in rule["apiGroups"] + rule["resources"] + rule["verbs"], role["metadata"]["name"]
+            assert "nonResourceURLs" not in rule, role["metadata"]["name"]
+    for binding in rendered.all("RoleBinding") + rendered.all("ClusterRoleBinding"):
+        ours = rendered.all(binding["roleRef"]["kind"])
+        assert binding["roleRef"]["name"] in {role["metadata"]["name"] for role in ours}, "a role that is not in the chart"
+
+
+@VARIANTS
+def test_nobody_can_give_himself_more(values: dict[str, Any]) -> None:
+    for role in render(**values).all("Role") + render(**values).all("ClusterRole"):
+        for rule in role["rules"]:
+            assert not ESCALATING & set(rule["resources"]), role["metadata"]["name"]
+            assert not {"impersonate", "escalate", "bind"} & set(rule["verbs"]), role["metadata"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("heading", "account", "namespace"),
+    [
+        ("Controller, in each watched namespace", "skyoperator-controller", "default"),
+        ("Controller, in the release namespace", "skyoperator-controller", NAMESPACE),
+        ("SkyPilot API server, in the workload namespace", "skyoperator-skypilot", WORKLOADS),
+        ("SkyPilot API server, cluster-wide", "skyoperator-skypilot", ""),
+        ("Clusters, in the workload namespace", "skyoperator-workloads", WORKLOADS),
+    ],
+)
+def test_the_documented_rights_are_the_granted_ones(heading: str, account: str, namespace: str) -> None:
+    assert rights(account, namespace) == documented(heading)
+
+
+@pytest.mark.parametrize(
+    ("account", "namespaces"),
+    [
+        ("skyoperator-controller", {"default", NAMESPACE}),
+        ("skyoperator-skypilot", {WORKLOADS, ""}),
+        ("skyoperator-workloads", {WORKLOADS}),
+    ],
+)
+def test_nobody_has_rights_elsewhere(account: str, namespaces: set[str]) -> None:
+    assert {namespace for namespace, _ in render().rules(account)} == namespaces
+
+
+def test_the_controller_reaches_only_the_namespaces_it_watches() -> None:
+    where = {namespace for namespace, _ in render(watchNamespaces=["ml", "research"]).rules("skyoperator-controller")}
+    assert where == {"ml", "research", NAMESPACE}
+
+
+def test_watching_every_namespace_takes_the_same_rights_everywhere() -> None:
+    assert rights("skyoperator-controller", "", watchAllNamespaces=True) == rights("skyoperator-controller", "default")
+
+
+def test_the_lease_can_be_taken_by_name_only() -> None:
+    for namespace, rule in render().rules("skyoperator-controller"):
+        if namespace == NAMESPACE and "create" not in rule["verbs"]:
+            assert rule["resourceNames"] == ["skyoperator-controller"]
+
+
+def test_without_autodown_a_cluster_may_do_nothing() -> None:
+    assert list(render(workloads={"autodown": False}).rules("skyoperator-workloads")) == []
+
+
+def test_autodown_comes_with_the_policy_that_narrows_it() -> None:
+    policy = render().one("ValidatingAdmissionPolicy")
+    binding = render().one("ValidatingAdmissionPolicyBinding")
+    assert policy["spec"]["failurePolicy"] == "Fail"
+    assert binding["spec"] == {"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}
+    operations = {
+        (operation, resource)
+        for rule in policy["spec"]["matchConstraints"]["resourceRules"]
+        for operation in rule["operations"]
+        for resource in rule["resources"]
+    }
+    writes = {(verb.upper(), resource) for _, resource, verb in rights("skyoperator-workloads", WORKLOADS) if verb != "list"}
+    assert operations == writes, "every right to write has to be narrowed"
+
+
+def test_tokens_are_mounted_only_where_they_are_used() -> None:
+    for account in render().all("ServiceAccount"):
+        assert account["automountServiceAccountToken"] is False, account["metadata"]["name"]
+    for name in ("-controller", "-skypilot"):
+        assert render().pod(name)["automountServiceAccountToken"] is True
+
+
+def test_cluster_scoped_names_carry_the_release() -> None:
+    for kind in ("ClusterRole", "ClusterRoleBinding", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"):
+        for item in render(**EVERYTHING_ON).all(kind):
+            assert item["metadata"]["name"].startswith(f"skyoperator.{NAMESPACE}."), item["metadata"]["name"]
+
+
+def test_viewers_only_read_and_nobody_edits_status() -> None:
+    view, edit = render().one("ClusterRole", ".view"), render().one("ClusterRole", ".edit")
+    assert {verb for rule in view["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
+    assert {resource for role in (view, edit) for rule in role["rules"] for resource in rule["resources"]} == {"skyclusters"}
+    labels = "rbac.authorization.k8s.io/aggregate-to-{}".format
+    assert view["metadata"]["labels"][labels("view")] == "true"
+    assert labels("view") not in edit["metadata"]["labels"]
+
+
+def test_user_roles_can_be_left_out() -> None:
+    assert [role for role in render(userRoles={"create": False}).all("ClusterRole") if "aggregate" in str(role)] == []

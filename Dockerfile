@@ -30,11 +30,14 @@ RUN /opt/uv/bin/uv sync --frozen --no-dev --package skyoperator --no-editable --
 
 FROM ${RUNTIME_IMAGE}
 # What can install software has no business in a running controller.
-RUN if python3 -m pip --version; then python3 -m pip uninstall --yes --root-user-action=ignore setuptools wheel pip; fi
+RUN cd /usr && rm -rf bin/pip* local/bin/pip* share/python-wheels lib/python3*/dist-packages \
+    local/lib/python3*/site-packages local/lib/python3*/ensurepip lib/python3*/ensurepip
 COPY --from=builder /opt/skyoperator /opt/skyoperator
+# USER: kopf asks for the user's name, and no file in the image knows one for the number below.
 ENV PATH=/opt/skyoperator/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    USER=skyoperator
 USER 65532:65532
 WORKDIR /
 ENTRYPOINT ["python", "-m", "skyoperator"]

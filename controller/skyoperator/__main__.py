@@ -33,7 +33,9 @@ async def run(settings: Settings) -> None:
     """Serve until told to stop. Raises LeaseLostError when somebody else took over."""
     async with (
         api_client() as kubernetes,
-        SkyPilotClient.connect(settings.skypilot_endpoint, SecretDirectory(settings.credentials_dir, f"the Secret mounted at {settings.credentials_dir}")) as sky,
+        SkyPilotClient.connect(
+            settings.skypilot_endpoint, SecretDirectory(settings.credentials_dir, f"the Secret mounted at {settings.credentials_dir}")
+        ) as sky,
     ):
         lease = Lease(kubernetes, namespace=settings.lease_namespace, name=settings.lease_name, holder=settings.holder)
         observer = Observer(sky, server=settings.skypilot_endpoint)

@@ -111,7 +111,7 @@ def summary(this: dict[str, Any]) -> str:
     """Return the object's state on one line."""
     status = this.get("status", {})
     cluster, job = status.get("cluster", {}), status.get("job", {})
-    ready = next((found for found in status.get("conditions", []) if found["type"] == "Ready"), {})
+    ready: dict[str, str] = next((found for found in status.get("conditions", []) if found["type"] == "Ready"), {})
     words = [status.get("phase", "-"), f"Ready={ready.get('status', '-')}/{ready.get('reason', '-')}"]
     words += [f"cluster={cluster['status']}"] if cluster.get("status") else []
     words += [f"job={job['status']}"] if job.get("status") else []

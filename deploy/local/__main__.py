@@ -1,18 +1,18 @@
 """The verbs. Several may be given; what they need is done once, side by side where possible."""
 
 import argparse
-import fcntl
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from deploy.local import build, cluster, images
-from deploy.local.commands import Children, Failure, Shell
+from deploy.local.commands import Children, Failure, Shell, locked
 from deploy.local.layout import Layout, layout
 from deploy.local.steps import Run, Step
 
 Verb = Callable[[Layout], list[Step]]
+
+INSTEAD = "Without it use your own cluster: KUBECONFIG=... make demo; kind makes one where Docker runs."
 
 
 def main() -> int:
@@ -22,7 +22,6 @@ def main() -> int:
     verbs = parser.parse_args().verbs
     places = layout()
     try:
-        check_machine()
         return perform(verbs, places)
     except Failure as failure:
         print(f"deploy.local: {failure}", file=sys.stderr)
@@ -33,36 +32,24 @@ def main() -> int:
 
 def perform(verbs: list[str], places: Layout) -> int:
     """Carry the verbs out: first those that are made of steps, all in one run, then the others in order."""
+    if any(verb != "tools" for verb in verbs):
+        check_machine()
     wanted = {step.name: step for verb in verbs if verb in STEPS for step in STEPS[verb](places)}
     if wanted:
-        with locked(places):
+        with locked(places.cache / "lock"):
             Run(places.logs).execute(list(wanted.values()))
     codes = [ACTIONS[verb](places) for verb in verbs if verb in ACTIONS]
-    for verb in verbs:
-        for line in SUMMARIES.get(verb, lambda _: [])(places):
-            print(line)
+    for line in (line for verb in verbs if verb in SUMMARIES for line in SUMMARIES[verb](places)):
+        print(line)
     return max(codes, default=0)
 
 
 def check_machine() -> None:
     """Raise Failure where no node can run."""
     if sys.platform != "linux":
-        raise Failure("The local cluster needs Linux. Elsewhere use kind, or your own cluster through KUBECONFIG.")
+        raise Failure(f"The local cluster needs Linux. {INSTEAD}")
     if os.geteuid() != 0:
-        raise Failure("The local cluster needs root, for namespaces, mounts and a network. Or use your own cluster through KUBECONFIG.")
-
-
-@contextmanager
-def locked(places: Layout) -> Iterator[None]:
-    """Hold the cache for the length of the block; wait for another run that holds it."""
-    places.cache.mkdir(parents=True, exist_ok=True)
-    with (places.cache / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for another run that uses {places.cache}", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        raise Failure(f"The local cluster needs root: it makes namespaces, mounts and a network. {INSTEAD}")
 
 
 def cluster_steps(places: Layout) -> list[Step]:
@@ -73,7 +60,7 @@ def cluster_steps(places: Layout) -> list[Step]:
         after=frozenset({"Debian packages", "Kubernetes"}),
         done=lambda: cluster.is_up(places),
     )
-    return [build.packages(), build.kubernetes(places), start, *images.pause(places)]
+    return [build.packages(), build.kubernetes(places), start, *images.pause_steps(places)]
 
 
 def tool_steps(places: Layout) -> list[Step]:
@@ -83,7 +70,7 @@ def tool_steps(places: Layout) -> list[Step]:
 
 def take_down(places: Layout) -> int:
     """End the cluster."""
-    with locked(places):
+    with locked(places.cache / "lock"):
         cluster.down(places, Shell(places.logs / "cluster-down.log", Children()))
     print("The cluster is down; its images are kept.")
     return 0

@@ -62,7 +62,8 @@ def build_kubenode(layout: Layout, shell: Shell) -> None:
     """Build kubenode, kubectl and pause."""
     target = layout.bin / ".new"
     target.mkdir(parents=True, exist_ok=True)
-    go(shell, "build", "-trimpath", "-ldflags", version_flags(), "-o", target, ".", "./kubectl", "./pause", cwd=KUBENODE, env={})
+    options = ("-trimpath", "-buildvcs=false", "-ldflags", version_flags(), "-o", target)
+    go(shell, "build", *options, ".", "./kubectl", "./pause", cwd=KUBENODE, env={})
     for program in target.iterdir():
         program.rename(layout.bin / program.name)  # a running node keeps the file it has open
     target.rmdir()
@@ -71,7 +72,7 @@ def build_kubenode(layout: Layout, shell: Shell) -> None:
 def build_helm(layout: Layout, shell: Shell) -> None:
     """Build helm out of its released module."""
     layout.bin.mkdir(parents=True, exist_ok=True)
-    go(shell, "install", "-trimpath", "-ldflags", "-s -w", HELM, cwd=layout.bin, env={"GOBIN": str(layout.bin), "GOFLAGS": "-mod=mod"})
+    go(shell, "install", "-trimpath", "-ldflags", "-s -w", HELM, cwd=layout.bin, env={"GOBIN": str(layout.bin)})
 
 
 def kubenode_key() -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.local import cgroups, configs, manifests, node, pki
-from deploy.local.commands import Failure, Shell, tail
-from deploy.local.layout import API_SERVER, NODE_NAME, Layout
+from deploy.local.commands import Failure, Shell, locked, tail
+from deploy.local.layout import API_SERVER, NODE_NAME, RECORD, Layout
 
 START_SECONDS = 120
 
@@ -52,7 +52,12 @@ def is_up(layout: Layout) -> bool:
 
 def up(layout: Layout, shell: Shell) -> None:
     """Start a new, empty cluster; what is left of an unwell or crashed one is cleared first. Raises Failure."""
-    down(layout, shell)
+    with locked(RECORD.with_suffix(".lock")):  # the cache's lock keeps out those of one cache only
+        _up(layout, shell)
+
+
+def _up(layout: Layout, shell: Shell) -> None:
+    _down(layout, shell)
     layout.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     token = _configure(layout, shell)
     started = node.start(layout, shell)
@@ -60,15 +65,12 @@ def up(layout: Layout, shell: Shell) -> None:
         _wait_until_started(layout, started)
         authority = base64.b64encode((layout.state / "pki/ca.crt").read_bytes()).decode()
         _write_private(layout.kubeconfig, configs.kubeconfig(server=API_SERVER, token=token, authority=authority))
-        kubectl(layout, shell, "apply", "--filename", "-", stdin=manifests.text())
-        kubectl(layout, shell, "wait", f"node/{NODE_NAME}", "--for=condition=Ready", "--timeout=60s")
-        if dead := health(layout).dead:
-            raise Failure(_died(layout, dead))
+        kubectl(layout, shell, "create", "--validate=false", "--filename", "-", stdin=manifests.text())
+        for condition in ("create", "condition=Ready"):
+            kubectl(layout, shell, "wait", f"node/{NODE_NAME}", f"--for={condition}", "--timeout=60s")
     except BaseException:
-        keep = [*layout.node_logs.glob("*.log")]
         node.stop(started, shell)
         layout.kubeconfig.unlink(missing_ok=True)
-        shell.run("echo", f"the node's logs: {', '.join(map(str, keep))}")
         raise
 
 
@@ -112,8 +114,15 @@ def _log_of(layout: Layout, dead: dict[str, str], step: str) -> Path:
 
 def down(layout: Layout, shell: Shell) -> None:
     """End the cluster and all its objects; its images stay. Raises Failure if another cluster runs on this machine."""
+    with locked(RECORD.with_suffix(".lock")):
+        _down(layout, shell)
+
+
+def _down(layout: Layout, shell: Shell) -> None:
     node.stop(node.own(layout), shell)
     layout.kubeconfig.unlink(missing_ok=True)
+    for name in node.FRESH:
+        shell.run("rm", "-rf", layout.state / name)
 
 
 def kubectl(layout: Layout, shell: Shell, *words: str, stdin: str = "") -> str:

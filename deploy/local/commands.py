@@ -1,17 +1,15 @@
 """Running programs: output to a log, the log's end in the error, and nothing left running when one step fails."""
 
+import fcntl
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import IO, TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import IO
 
 
 class Failure(Exception):  # noqa: N818 - the user reads the message alone
@@ -25,6 +23,19 @@ def tail(log: Path, lines: int = 15) -> str:
     return "\n".join(f"    {line}" for line in text)
 
 
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Hold a lock file for the length of the block; wait, and say so, while another run holds it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another run, which holds {file}", flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 @dataclass(slots=True)
 class Children:
     """The programs now running, each in a process group of its own, so that the first failure can end the others."""
@@ -34,7 +45,7 @@ class Children:
     _stopped: bool = False
 
     @contextmanager
-    def start(self, argv: Sequence[str], **options: object) -> "Iterator[subprocess.Popen[bytes]]":
+    def start(self, argv: Sequence[str], **options: object) -> Iterator[subprocess.Popen[bytes]]:
         """Run a program for the length of the block. Raises Failure if it isn't there or if we were told to stop."""
         with self._lock:
             if self._stopped:

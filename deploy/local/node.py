@@ -7,6 +7,7 @@ ends every process inside, and with the last of them go the mounts and the netwo
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from deploy.local.layout import HOST_ADDRESS, HOST_LINK, LINK, RECORD, Layout
 from deploy.local.plan import CABLE, plan
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-FRESH = ("etcd", "kubelet", "volumes", "log", "root")  # a cluster begins empty; only images stay
+FRESH = ("etcd", "kubelet", "volumes", "var-log", "root")  # a cluster begins empty; only images stay
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -62,7 +63,7 @@ class Node:
 
     @property
     def socket(self) -> str:
-        """containerd's socket, as seen from the machine."""
+        """The socket of containerd, as seen from the machine."""
         return f"/proc/{self.process.pid}/root/run/containerd/containerd.sock"
 
 
@@ -76,9 +77,9 @@ def running(record: Path = RECORD) -> Node | None:
     return node if node.process.is_alive() else None
 
 
-def own(layout: Layout) -> Node | None:
+def own(layout: Layout, record: Path = RECORD) -> Node | None:
     """Return the running node if it is that of our state folder, None if there is none. Raises Failure if another's runs."""
-    node = running()
+    node = running(record)
     if node and node.state != layout.state:
         raise Failure(
             f"Another local cluster runs on this machine, with its state in {node.state}, and there can be only one. "
@@ -90,9 +91,9 @@ def own(layout: Layout) -> Node | None:
 def start(layout: Layout, shell: Shell) -> Node:
     """Start the node and plug it in. Raises Failure; then nothing of it is left."""
     _check_network(shell)
-    for name in FRESH:
-        shell.run("rm", "-rf", layout.state / name)
-        (layout.state / name).mkdir()
+    shell.run("rm", "-rf", layout.node_logs)  # kept so far, for whoever asks why the last one ended
+    for folder in (*(layout.state / name for name in FRESH), layout.node_logs):
+        folder.mkdir()
     (layout.state / "status.json").unlink(missing_ok=True)
     groups = cgroups.create(cgroups.hierarchies())
     (layout.state / "plan.json").write_text(json.dumps(plan(layout, groups), indent=1))
@@ -126,8 +127,9 @@ def _spawn(layout: Layout) -> Process:
             stderr=log,
             start_new_session=True,
         )
-    ready = lambda: Path(f"/proc/{unshare.pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()  # noqa: E731
-    if not wait_for(lambda: unshare.poll() is not None or ready(), 5) or unshare.poll() is not None:
+    own_network = Path("/proc/self/ns/net").readlink()
+    wait_for(lambda: unshare.poll() is not None or Path(f"/proc/{unshare.pid}/ns/net").readlink() != own_network, 5)
+    if unshare.poll() is not None or Path(f"/proc/{unshare.pid}/ns/net").readlink() == own_network:
         unshare.kill()
         raise Failure(f"This machine does not let us make Linux namespaces. unshare said:\n{tail(layout.node_logs / 'node.log')}")
     process = Process.of(unshare.pid)
@@ -160,7 +162,7 @@ def stop(node: Node | None, shell: Shell) -> None:
 
 
 def _cable_exists() -> bool:
-    return Path("/sys/class/net", HOST_LINK).exists()
+    return HOST_LINK in (name for _, name in socket.if_nameindex())
 
 
 def wait_for(condition: Callable[[], bool], deadline_seconds: float, interval_seconds: float = 0.05) -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TypedDict
 
 from deploy.local.layout import (
-    API_SERVICE,
     BRIDGE_ADDRESS,
     INSIDE,
     INSIDE_BIN,
@@ -68,10 +67,11 @@ def root(layout: Layout, groups: Iterable[Path]) -> list[Action]:
         {"name": "cgroup", "run": ["sh", "-ec", f"for file in {enter}; do echo 1 > $file; done"]},
         {"name": "root", "run": ["mount", "-t", "tmpfs", "-o", "mode=755", "node", str(top)]},
         {"name": "root", "run": ["sh", "-ec", f'cd "$1"; mkdir -p {folders}; ln -s usr/bin usr/sbin usr/lib usr/lib64 .', "sh", str(top)]},
-        *(_bind(source, top / inside, "--rbind") for source, inside in ((Path("/dev"), "dev"),)),
+        _bind(Path("/dev"), top / "dev", "--rbind"),
         *(action for folder in ("etc", "usr") for action in _read_only(Path("/", folder), top / folder)),
-        _bind(layout.state, top / "run/node"),
-        _bind(layout.bin, top / "opt/bin"),
+        _bind(layout.state, top / INSIDE.lstrip("/")),
+        _bind(layout.bin, top / INSIDE_BIN.lstrip("/")),
+        _bind(layout.state / "var-log", top / "var/log"),  # pods' logs: on disk, not in memory
         {"name": "root", "run": ["mount", "-t", "proc", "proc", str(top / "proc")]},
         {"name": "root", "run": ["mount", "-t", "sysfs", "sysfs", str(top / "sys")]},
         _bind(Path("/sys/fs/cgroup"), top / "sys/fs/cgroup", "--rbind"),  # a fresh sysfs hides it
@@ -192,6 +192,3 @@ def workers() -> list[Action]:
         part("coredns", "-conf", f"{etc}/Corefile"),
         part("volumes", f"{etc}/admin.kubeconfig", f"{INSIDE}/volumes"),
     ]
-
-
-__all__ = ["API_SERVICE", "plan"]

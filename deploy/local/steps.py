@@ -5,6 +5,7 @@ result; a step whose key is found there is not done again. Deleting the result d
 """
 
 import hashlib
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
-from deploy.local.commands import Children, Failure, Shell
+from deploy.local.commands import Children, Shell
 
-NAME_WIDTH = 24
+NAME_WIDTH = 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +105,7 @@ class Progress:
         """Tell how a step ended: "cached", "87 s", "FAILED"."""
         with self._lock:
             self._ended += 1
-            count = f"{self._ended}/{self.total}"
-        self._print(count, name, how)
+            self._print(f"{self._ended}/{self.total}", name, how)
 
     @staticmethod
     def _print(count: str, name: str, what: str) -> None:
@@ -144,7 +144,7 @@ class Run:
         if step.is_done():
             progress.ended(step.name, "cached" if step.marker else "ready")
             return
-        shell = Shell(self.logs / f"{step.name.replace(' ', '-')}.log", self.children)
+        shell = Shell(self.logs / f"{re.sub('[^A-Za-z0-9.-]+', '-', step.name)}.log", self.children)
         shell.log.unlink(missing_ok=True)
         progress.started(step.name, shell.log)
         try:
@@ -159,6 +159,3 @@ def startable(pending: Mapping[str, Step], running: set[str]) -> list[Step]:
     """Return the steps that wait for nothing that is pending or running."""
     unfinished = pending.keys() | running
     return [step for step in pending.values() if not step.after & unfinished]
-
-
-__all__ = ["Failure", "Progress", "Run", "Step", "content_key", "in_order", "startable"]

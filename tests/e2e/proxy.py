@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from typing import Self
 
 
+FROM_AFAR = b"X-Forwarded-For: 192.0.2.1\r\n"
+"""A port-forward reaches SkyPilot from its own loopback, where it asks nobody for credentials unless this header is there
+(sky/server/auth/loopback.py)."""
+
+
 class Held:
     """Tells when the held POST has come to the point at which it is held."""
 
@@ -85,7 +90,12 @@ class HoldingProxy:
                 writer.close()
 
     async def _keep(
-        self, hold: tuple[bytes, bool, Held], request: bytes, server_in: asyncio.StreamReader, server_out: asyncio.StreamWriter, answers: asyncio.Task[None]
+        self,
+        hold: tuple[bytes, bool, Held],
+        request: bytes,
+        server_in: asyncio.StreamReader,
+        server_out: asyncio.StreamWriter,
+        answers: asyncio.Task[None],
     ) -> None:
         _, before, held = hold
         answers.cancel()
@@ -95,7 +105,7 @@ class HoldingProxy:
             await server_out.drain()
             await server_in.readuntil(b"\r\n\r\n")
         held.set()
-        while self._hold is hold:  # noqa: ASYNC110 - released from another thread
+        while self._hold is hold:
             await asyncio.sleep(0.05)
 
 
@@ -106,7 +116,8 @@ async def _read_request(reader: asyncio.StreamReader) -> bytes:
     except asyncio.IncompleteReadError:
         return b""
     length = next((int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
-    return head + await reader.readexactly(length)
+    first, rest = head.split(b"\r\n", 1)
+    return first + b"\r\n" + FROM_AFAR + rest + await reader.readexactly(length)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

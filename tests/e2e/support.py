@@ -88,7 +88,16 @@ class Sky:
         return name
 
     def delete(self, *, seconds: float = 120) -> None:
-        kubectl("delete", "skyc", self.name, "-n", self.namespace, "--ignore-not-found", f"--timeout={seconds:.0f}s", timeout_seconds=seconds + 10)
+        kubectl(
+            "delete",
+            "skyc",
+            self.name,
+            "-n",
+            self.namespace,
+            "--ignore-not-found",
+            f"--timeout={seconds:.0f}s",
+            timeout_seconds=seconds + 10,
+        )
 
     def exists(self) -> bool:
         return bool(kubectl("get", "skyc", self.name, "-n", self.namespace, "--ignore-not-found", "-o", "name").strip())

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ import yaml
 
 from tests.e2e.conftest import NAMESPACE
 from tests.e2e.proxy import HoldingProxy
-from tests.e2e.support import RELEASE, SMALL, Sky, eventually, kubectl, sky_cli
+from tests.e2e.support import RELEASE, SMALL, Sky, eventually, kubectl
 
 Apply = Callable[..., Sky]
 COUNTING = {"resources": SMALL, "run": "echo ran >> ~/executions; sleep 8"}
@@ -48,7 +48,9 @@ class Controller:
     def start(self) -> None:
         self.lives += 1
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", "skyoperator"], env={**os.environ, **self.environment}, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "skyoperator"], env={**os.environ, **self.environment}, stdout=log, stderr=log
+            )
 
     def kill(self) -> None:
         assert self.process is not None

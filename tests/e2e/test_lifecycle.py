@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.e2e.support import SMALL, Sky, eventually, kubectl, nothing_left, sky_cli
@@ -33,8 +35,30 @@ def test_hello_completes_keeps_its_cluster_and_takes_it_along(apply: Apply) -> N
     nothing_left(cluster, seconds=30)
 
 
-def test_two_at_once_one_with_two_nodes(apply: Apply) -> None:
+@pytest.fixture
+def repository(namespace: str) -> Iterator[str]:
+    """The URL of a git repository in the cluster, with the branches main and other."""
+    manifest = str(Path(__file__).with_name("git_server.yaml"))
+    kubectl("apply", "-n", namespace, "-f", manifest)
+    kubectl("wait", "--for=condition=Ready", "pod/git", "-n", namespace, "--timeout=60s")
+    yield f"http://git.{namespace}.svc/cgi-bin/git/repo.git"
+    kubectl("delete", "-n", namespace, "-f", manifest, "--wait=false")
+
+
+def test_two_at_once_one_with_two_nodes_one_from_git(apply: Apply, repository: str) -> None:
+    from_git = apply(
+        "git", task={"workdir": {"url": repository, "ref": "other"}, "resources": SMALL, "run": "python3 train.py"}, whenFinished="Keep"
+    )
     pair = apply("two-nodes", **{**example("two-nodes"), "whenFinished": "Keep"})
+    pair.until("Complete", seconds=LAUNCH_SECONDS)
+    assert pair.status()["cluster"]["nodes"] == 2
+    log = sky_cli("logs", pair.cluster, "1", "--no-follow")
+    assert all(f"I am {rank} of 2" in log for rank in (0, 1))
+    from_git.until("Complete", seconds=LAUNCH_SECONDS)
+    assert "from the other branch" in sky_cli("logs", from_git.cluster, "1", "--no-follow")
+
+
+def test_a_job_that_fails_is_failed_and_takes_its_cluster_along(apply: Apply) -> None:
     failing = apply("exit-3", task={"resources": SMALL, "run": "echo about to fail; exit 3"})
 
     reason, message = failing.until("Failed", seconds=LAUNCH_SECONDS)
@@ -43,11 +67,6 @@ def test_two_at_once_one_with_two_nodes(apply: Apply) -> None:
     assert failing.condition("Complete")[0] == "False"  # type: ignore[index]
     eventually("the failed one is down by itself", lambda: failing.status()["phase"] == "Failed", seconds=60)
     nothing_left(failing.cluster, seconds=5)
-
-    pair.until("Complete", seconds=LAUNCH_SECONDS)
-    assert pair.status()["cluster"]["nodes"] == 2
-    log = sky_cli("logs", pair.cluster, "1", "--no-follow")
-    assert all(f"I am {rank} of 2" in log for rank in (0, 1))
 
 
 def test_a_delete_while_it_is_launched_leaves_nothing(apply: Apply) -> None:
@@ -62,12 +81,17 @@ def test_a_delete_while_it_is_queued_leaves_nothing(apply: Apply) -> None:
     """Two long workers on this machine: the later launches wait in SkyPilot's queue."""
     crowd = [apply(f"crowd-{number}", task={"resources": SMALL, "run": "sleep 1000"}) for number in range(5)]
     for this in crowd:
-        eventually(f"{this.name} is taken", lambda this=this: this.status().get("launch", {}).get("requestID"), seconds=60)
+        eventually(f"{this.name} is taken", partial(request_of, this), seconds=60)
     names = [this.name for this in crowd]
     clusters = [this.cluster for this in crowd]
     kubectl("delete", "skyc", *names, "-n", crowd[0].namespace, "--timeout=60s", timeout_seconds=70)
     for cluster in clusters:
         nothing_left(cluster, seconds=5)
+
+
+def request_of(this: Sky) -> str | None:
+    found: str | None = this.status().get("launch", {}).get("requestID")
+    return found
 
 
 def reasons(this: Sky) -> set[str]:

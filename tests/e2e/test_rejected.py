@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.support import SMALL, KubectlError, Sky, kubectl, pods_of_any
+from tests.e2e.support import SMALL, Sky, kubectl, pods_of_any
 
 Apply = Callable[..., Sky]
 
 REFUSED = {
     "unknown-key": ({"resources": SMALL, "runn": "echo"}, "InvalidTask", "run"),
-    "local-file": ({"resources": SMALL, "run": "ls", "file_mounts": {"/x": "/var/run/secrets"}}, "InvalidTask", "/var/run/secrets"),
+    "local-file": ({"resources": SMALL, "run": "ls", "file_mounts": {"/x": "/var/run/secrets"}}, "PolicyDenied", "/var/run/secrets"),
     "injection": (
         {"resources": SMALL, "run": "ls", "envs": {"V": 'k", "/y": "/etc'}, "file_mounts": {"/x": "s3://b/$V"}},
         None,
@@ -21,7 +21,7 @@ REFUSED = {
     ),
     "override": (
         {"resources": {"any_of": [{**SMALL, "_cluster_config_overrides": {"kubernetes": {}}}]}, "run": "ls"},
-        "InvalidTask",
+        "PolicyDenied",
         "_cluster_config_overrides",
     ),
 }
@@ -62,24 +62,3 @@ def test_a_launch_that_fails_says_why_in_skypilots_words(
     cluster = this.cluster
     this.delete(seconds=60)
     assert not pods_of_any(cluster)
-
-
-@pytest.mark.parametrize(
-    ("spec", "complaint"),
-    [
-        ({"task": {"run": "echo", "num_nodes": 0}}, "num_nodes"),
-        ({"task": {"run": 3}}, "run"),
-        ({"task": {"run": "echo"}, "whenFinished": "Maybe"}, "whenFinished"),
-        ({}, "task"),
-    ],
-)
-def test_kube_apiserver_refuses_what_the_schema_can_tell(namespace: str, spec: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(KubectlError, match=complaint):
-        Sky.apply(namespace, "refused", **spec)
-
-
-def test_a_name_that_is_too_long_for_a_label_is_refused(namespace: str) -> None:
-    with pytest.raises(KubectlError, match="at most 63 characters"):
-        Sky.apply(namespace, "a" * 64, task={"run": "echo"})
-
-

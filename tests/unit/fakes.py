@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from skyoperator.api.v1alpha1 import SkyCluster, SkyClusterStatus
+from skyoperator.api.v1alpha1 import FINALIZER, SkyCluster, SkyClusterStatus
 from skyoperator.kube import Conflict, Gone, Key
+
 from tests.unit.build import stored
 
 
@@ -69,8 +70,6 @@ class FakeKube:
         return self._put(self._fresh(this).model_copy(update={"status": stored(status)}))
 
     async def set_finalizer(self, this: SkyCluster, *, present: bool) -> None:
-        from skyoperator.api.v1alpha1 import FINALIZER
-
         self._put(self._fresh(this).model_copy(update={"finalizers": (FINALIZER,) if present else ()}))
 
     async def event(self, this: SkyCluster, kind: Literal["Normal", "Warning"], reason: str, note: str) -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from skyoperator.api.v1alpha1 import SkyCluster
 from skyoperator.decide import decide
 from skyoperator.sky.types import ClusterStatus, JobStatus, Launched, RequestError, RequestStatus
+
 from tests.unit.build import NO_RUN, NOW, RUN, a_cluster, a_job, a_request, a_world, after, an_object, stored
 
 
@@ -21,12 +22,16 @@ UNACKNOWLEDGED = _unacknowledged()
 LAUNCHING = after(an_object(), a_world())
 _LAUNCHED = a_world(cluster=a_cluster(), launch=a_request(RequestStatus.SUCCEEDED), outcome=Launched(1))
 RUNNING = after(LAUNCHING, _LAUNCHED, a_world(cluster=a_cluster(), jobs=(a_job(),)))
-READY = after(after(an_object(NO_RUN), a_world()), a_world(cluster=a_cluster(), launch=a_request(RequestStatus.SUCCEEDED), outcome=Launched(None)))
+READY = after(
+    after(an_object(NO_RUN), a_world()), a_world(cluster=a_cluster(), launch=a_request(RequestStatus.SUCCEEDED), outcome=Launched(None))
+)
 COMPLETE_STOPPING = after(RUNNING, a_world(cluster=a_cluster(), jobs=(a_job(JobStatus.SUCCEEDED),)))
 COMPLETE = after(COMPLETE_STOPPING, a_world(empty_seconds=10.0))
 FAILED_STOPPING = after(RUNNING, a_world(cluster=a_cluster(), jobs=(a_job(JobStatus.FAILED),)))
 FAILED = after(FAILED_STOPPING, a_world(empty_seconds=10.0))
-LAUNCH_FAILED = after(LAUNCHING, a_world(launch=a_request(RequestStatus.FAILED), outcome=RequestError("ResourcesUnavailableError", "no GPU")))
+LAUNCH_FAILED = after(
+    LAUNCHING, a_world(launch=a_request(RequestStatus.FAILED), outcome=RequestError("ResourcesUnavailableError", "no GPU"))
+)
 KEPT = after(
     after(an_object(RUN, whenFinished="Keep"), a_world()),
     _LAUNCHED,

@@ -55,12 +55,12 @@ def test_a_misspelt_value_is_refused() -> None:
 class TestCRD:
     def test_the_chart_carries_the_generated_crd(self) -> None:
         generated = CHART.parents[2] / "crds" / CRD_NAME
-        copied = CHART / "files" / "crds" / CRD_NAME
+        copied = CHART / "files" / CRD_NAME
         assert copied.read_bytes() == generated.read_bytes(), "run `make generate`"
 
     def test_rendering_changes_nothing_but_labels_and_annotations(self) -> None:
         rendered = render().one("CustomResourceDefinition")
-        generated = yaml.safe_load((CHART / "files" / "crds" / CRD_NAME).read_text())
+        generated = yaml.safe_load((CHART / "files" / CRD_NAME).read_text())
         assert rendered["spec"] == generated["spec"]
         assert rendered["metadata"]["name"] == generated["metadata"]["name"]
 

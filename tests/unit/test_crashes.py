@@ -15,14 +15,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-
-from skyoperator.conditions import is_true
 from skyoperator.api.v1alpha1 import ConditionType
+from skyoperator.conditions import is_true
 from skyoperator.kube import Conflict, Gone, Key
 from skyoperator.observe import Observer
 from skyoperator.reconcile import Reconciler
 from skyoperator.sky.client import SkyPilotClient
 from skyoperator.sky.credentials import NoCredentials
+
 from tests.standin.control import Control
 from tests.standin.server import serving
 from tests.unit.build import JOB, NAME, NOW, an_object
@@ -54,7 +54,8 @@ class Stage:
         """One life of a controller; returns whether it crashed."""
         counter = itertools.count()
         async with SkyPilotClient.connect(self.address, NoCredentials()) as client:
-            sky, kube = (Door(target, counter, slam_at, before) for target in (client, self.kube))
+            sky: Any = Door(client, counter, slam_at, before)
+            kube: Any = Door(self.kube, counter, slam_at, before)
             observer = Observer(sky, server=self.address, now=now)
             reconciler = Reconciler(kube=kube, sky=sky, observer=observer, holder=AlwaysHeld(), post_timeout_seconds=20, now=now)
             eyes = asyncio.create_task(observer.run())

@@ -6,11 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-
 from skyoperator.api.v1alpha1 import TERMINATED, ConditionType, Phase, SkyCluster, SkyClusterStatus
 from skyoperator.decide import AddFinalizer, Launch, RemoveFinalizer, TearDown, decide
 from skyoperator.sky.types import ClusterStatus, JobStatus, Launched, RequestError, RequestStatus
 from skyoperator.world import ABSENT
+
 from tests.unit.build import (
     JOB,
     NAME,
@@ -188,7 +188,7 @@ class TestFollowing:
         assert condition(decide(never_seen, a_world(empty_seconds=10.0)).status, ConditionType.FAILED) == ("True", "OutcomeUnknown")
 
     def test_a_job_that_stays_unknown_on_a_sick_cluster_is_lost(self) -> None:
-        sick = {"cluster": a_cluster(ClusterStatus.INIT), "jobs": None}
+        sick: dict[str, Any] = {"cluster": a_cluster(ClusterStatus.INIT), "jobs": None}
         this = after(RUNNING, a_world(**sick))
         assert decide(this, a_world(NOW + timedelta(seconds=599), **sick)).status.phase is Phase.RUNNING
         assert decide(this, a_world(NOW + timedelta(seconds=600), **{**sick, "cluster": a_cluster()})).status.phase is Phase.RUNNING

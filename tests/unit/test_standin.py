@@ -40,7 +40,7 @@ async def sky(control: Control) -> AsyncIterator[SkyPilotClient]:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - the stand-in tells nobody
+        while not condition():
             await asyncio.sleep(0.005)
 
 

@@ -147,8 +147,10 @@ def broken(kind: str, home: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", ["full disk", "read-only home", "a file in the way", "a directory in the way", "no job to name"])
-def test_what_cannot_be_claimed_fails_loudly_and_runs_nothing(home: Path, kind: str) -> None:
-    done = start(home, RAN.replace("~/ran", f"{home}/ran"), env=broken(kind, home))
+@pytest.mark.parametrize("stage", ["setup", "run"])
+def test_what_cannot_be_claimed_fails_loudly_and_runs_nothing(home: Path, kind: str, stage: str) -> None:
+    text = script({"setup": f"echo x >> {home}/ran", "run": f"echo x >> {home}/ran"}, stage)
+    done = start(home, text, env=broken(kind, home))
     assert done.returncode == CANNOT_CREATE
     assert re.search(f"skyoperator: not running {JOB}: .+", done.stderr)
     assert runs(home) == 0

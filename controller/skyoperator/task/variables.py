@@ -65,7 +65,9 @@ def _replaced(text: str, envs: Mapping[str, str]) -> str:
 
 def _dollars(path: str, value: JSON) -> Iterator[Problem]:
     if isinstance(value, str) and "$" in value:
-        yield Problem(path, f"holds a $ that names no env of the task, or too long a one ({MAX_CHARACTERS} characters); correct or remove it")
+        yield Problem(
+            path, f"holds a $ that names no env of the task, or too long a one ({MAX_CHARACTERS} characters); correct or remove it"
+        )
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _dollars(under(path, key), key)

@@ -49,6 +49,7 @@ def main() -> None:
     username, password = ((CREDENTIALS / key).read_text().strip() for key in ("username", "password"))
     if not username or ":" in username or not password:
         sys.exit("The credentials Secret needs a username without colon and a password. Fix it and restart this pod.")
+    STATE.chmod(0o700)  # the kubelet makes the folder of a subPath as open as the volume's root
     copy_seed()
     password_hash = apr_md5_crypt.hash(password)
     os.environ["IS_SKYPILOT_SERVER"] = "true"  # or SkyPilot ignores SKYPILOT_DB_CONNECTION_URI (sky/utils/db/db_utils.py)

@@ -1,0 +1,50 @@
+"""Which Events a life posts, in order; none while nothing happens."""
+
+from __future__ import annotations
+
+from skyoperator.sky.types import JobStatus, Launched, RequestError, RequestStatus
+from skyoperator.transitions import transitions
+from skyoperator.world import ABSENT, World
+
+from tests.unit.build import a_cluster, a_job, a_request, a_world, after, an_object
+from tests.unit.states import EDITED, LAUNCHING, NEW, RUNNING
+
+LAUNCHED = a_world(cluster=a_cluster(), launch=a_request(RequestStatus.SUCCEEDED), outcome=Launched(1))
+
+
+def reasons(*worlds: World, this: object = NEW) -> list[tuple[str, str]]:
+    found = []
+    for world in worlds:
+        before, this = this, after(this, world)  # type: ignore[arg-type]
+        found += [(transition.kind, transition.reason) for transition in transitions(before.status, this.status)]  # type: ignore[attr-defined]
+    return found
+
+
+def test_a_good_life() -> None:
+    running = a_world(cluster=a_cluster(), jobs=(a_job(),))
+    succeeded = a_world(cluster=a_cluster(), jobs=(a_job(JobStatus.SUCCEEDED),))
+    assert reasons(a_world(), LAUNCHED, running, running, succeeded, succeeded, a_world(empty_seconds=10)) == [
+        ("Normal", "Launching"),
+        ("Normal", "JobSubmitted"),
+        ("Normal", "JobSucceeded"),
+        ("Normal", "ClusterDown"),
+    ]
+
+
+def test_a_launch_that_fails() -> None:
+    failed = a_world(launch=a_request(RequestStatus.FAILED), outcome=RequestError("ResourcesUnavailableError", "no GPU"))
+    assert reasons(failed, a_world(empty_seconds=10), this=LAUNCHING) == [("Warning", "NoCapacity"), ("Normal", "ClusterDown")]
+
+
+def test_a_launch_the_server_forgot() -> None:
+    assert reasons(a_world(launch=ABSENT), this=LAUNCHING) == [("Warning", "LaunchLost")]
+
+
+def test_what_is_not_accepted_is_said_once() -> None:
+    assert reasons(a_world(), a_world(), this=an_object({"runn": 1})) == [("Warning", "InvalidTask")]
+    assert reasons(a_world(cluster=a_cluster(), jobs=(a_job(),)), this=EDITED) == [("Warning", "ImmutableTask")]
+
+
+def test_an_outage_is_no_event() -> None:
+    away = World(now=a_world().now, server="http://sky", complaint="connection refused")
+    assert reasons(away, away, this=RUNNING) == []

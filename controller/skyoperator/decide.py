@@ -22,7 +22,7 @@ from typing import Final, TypeAlias
 from skyoperator import failures, records, task
 from skyoperator.api.v1alpha1 import FINALIZER, JobRecord, LaunchRecord, Reason, SkyCluster, SkyClusterStatus
 from skyoperator.sky.types import Cluster, ClusterStatus, Job, JobStatus, Launched, Request, RequestError
-from skyoperator.summary import Accepted, summarized, wants_down
+from skyoperator.summary import Accepted, is_set_up, summarized, wants_down
 from skyoperator.world import ABSENT, World
 
 SETTLE_TIME: Final = timedelta(seconds=60)
@@ -167,10 +167,10 @@ def unreachable(this: SkyCluster, world: World, _accepted: Accepted) -> Decision
 def follow_job(this: SkyCluster, world: World, _accepted: Accepted) -> Decision | None:
     """The job's end is the object's end: Complete or Failed, in SkyPilot's words."""
     record = this.status.job
-    if record is None:
+    if record is None or is_set_up(this):
         return None
     status = records.with_cluster(this.status, world)
-    job = next((job for job in world.jobs or () if job.id == record.id), None)
+    job = own_job(world.jobs or (), record.name)
     if job is not None and job.status is not JobStatus.UNKNOWN:
         return _job_seen(this, records.job_seen(status, record, job), job, world)
     if _is_gone(world) or _is_given_up(record, world):
@@ -179,6 +179,8 @@ def follow_job(this: SkyCluster, world: World, _accepted: Accepted) -> Decision 
 
 
 def _job_seen(this: SkyCluster, status: SkyClusterStatus, job: Job, world: World) -> Decision:
+    if job.status is JobStatus.SUCCEEDED and not task.has_run(this.spec.task):
+        return Decision(status)
     if job.status is JobStatus.SUCCEEDED:
         return Decision(records.completed(this, status, world.now), None, 0)
     if job.status.terminal:

@@ -66,11 +66,14 @@ class Lease:
 
     async def release(self) -> None:
         """Give the lease up, so that a successor need not wait for it to run out. Call it once nothing acts any more."""
-        lease = await self._read()
-        if lease is not None and lease["spec"].get("holderIdentity") == self._holder:
-            lease["spec"]["holderIdentity"] = ""
-            await self._write(lease)
         self._held_until = float("-inf")
+        try:
+            lease = await self._read()
+            if lease is not None and lease["spec"].get("holderIdentity") == self._holder:
+                lease["spec"]["holderIdentity"] = ""
+                await self._write(lease)
+        except (ApiException, aiohttp.ClientError, TimeoutError) as error:
+            logger.warning("could not give Lease %s/%s up; it runs out by itself: %r", self._namespace, self._name, error)
 
     async def _try(self) -> bool:
         asked_at = self._clock()

@@ -21,7 +21,7 @@ from typing import Final, TypeVar
 from skyoperator.api.v1alpha1 import TERMINATED, ConditionType, SkyCluster
 from skyoperator.clock import utc_now
 from skyoperator.conditions import is_true
-from skyoperator.decide import CONFIRM_SECONDS
+from skyoperator.decide import CONFIRM_SECONDS, own_job
 from skyoperator.records import attempt_name, cluster_name
 from skyoperator.sky.types import (
     Cluster,
@@ -35,6 +35,7 @@ from skyoperator.sky.types import (
     SkyPilotError,
     UnknownRequest,
 )
+from skyoperator.summary import is_set_up
 from skyoperator.world import ABSENT, Absent, World
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ QUEUE_READERS: Final = 8
 """Queues read at once: SkyPilot's API server answers 5-8 a second on 2 cores, and each takes one of its short workers."""
 UNBROKEN_SECONDS: Final = 30.0
 """A longer pause between two polls starts `reachable_since` anew: nobody knows what the server did meanwhile."""
-END_OF_JOB: Final = re.compile(r"^.*\bfailed with return code.*$|^.*\bcommand not found\b.*$", re.MULTILINE)
+END_OF_JOB: Final = re.compile(r"^.*\bfailed with return code.*$|^.*\bskyoperator: not running.*$", re.MULTILINE)
+WORDS_TRIES: Final = 3
 
 T = TypeVar("T")
 
@@ -61,14 +63,14 @@ class Subject:
     """The launch to follow."""
     attempt_name: str | None = None
     """The attempt to look for under its own name, while no request of it is known."""
-    job_id: int | None = None
+    job_name: str | None = None
     """The job to follow."""
     is_urgent: bool = True
 
     @property
     def wants_queue(self) -> bool:
         """Whether the cluster's queue is of interest."""
-        return self.job_id is not None or self.attempt_name is not None
+        return self.job_name is not None or self.attempt_name is not None
 
 
 def subject_of(this: SkyCluster) -> Subject | None:
@@ -81,8 +83,7 @@ def subject_of(this: SkyCluster) -> Subject | None:
         is_kept = ended and not this.deleting and this.spec.when_finished == "Keep"
         return Subject(name, is_urgent=not is_kept)
     if status.launch.finished_at is not None:
-        job_id = status.job.id if status.job else None
-        return Subject(name, job_id=job_id, is_urgent=False)
+        return Subject(name, job_name=status.job.name if status.job and not is_set_up(this) else None, is_urgent=False)
     if status.launch.request_id is not None:
         return Subject(name, request_id=status.launch.request_id)
     return Subject(name, attempt_name=attempt_name(this, status.launch))
@@ -183,7 +184,7 @@ class Observer:
 
     def _keep_reading(self, followed: Followed, snapshot: Snapshot) -> None:
         row = snapshot.cluster(followed.subject.cluster_name)
-        wanted = followed.subject.job_id is not None and isinstance(row, Cluster) and row.status is ClusterStatus.UP
+        wanted = followed.subject.job_name is not None and isinstance(row, Cluster) and row.status is ClusterStatus.UP
         if wanted and (followed.reader is None or followed.reader.done()):
             followed.reader = asyncio.create_task(self._read_queue(followed), name=f"queue {followed.subject.cluster_name}")
         if not wanted and followed.reader is not None:
@@ -306,13 +307,20 @@ class Observer:
             return world
         if followed.jobs_taken_at < followed.not_before or followed.jobs_taken_at < 0 or subject.attempt_name is not None:
             await self._refresh_queue(followed)
-        ended = next((job for job in followed.jobs or () if job.id == subject.job_id and job.status.terminal), None)
-        words = await self._words(subject.cluster_name, ended) if ended and ended.status is not JobStatus.SUCCEEDED else ""
+        job = own_job(followed.jobs or (), subject.job_name) if subject.job_name else None
+        failed = job is not None and job.status.terminal and job.status is not JobStatus.SUCCEEDED
+        words = await self._words(subject.cluster_name, job) if job is not None and failed else ""
         return replace(world, jobs=followed.jobs, job_words=words)
 
     async def _words(self, name: str, job: Job) -> str:
-        tail = await _or_none(self._sky.log_tail(name, job.id, 20)) or ""
-        return "\n".join(match.group(0).strip() for match in END_OF_JOB.finditer(tail))
+        """The last line may be written a moment after the status; a log that can't be read holds up no verdict for long."""
+        for _ in range(WORDS_TRIES):
+            tail = await _or_none(self._sky.log_tail(name, job.id, 20)) or ""
+            words = "\n".join(match.group(0).strip() for match in END_OF_JOB.finditer(tail))
+            if words:
+                return words
+            await asyncio.sleep(1)
+        return ""
 
 
 def _monotonic() -> float:

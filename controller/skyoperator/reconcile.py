@@ -43,6 +43,11 @@ class LeaseTooShortError(Exception):
     """Too little of the lease is left to send a launch: another controller might send it too."""
 
 
+def labels_of(this: SkyCluster) -> dict[str, str]:
+    """Return what every node of the object's cluster is labelled with; values that any cloud takes."""
+    return {UID_LABEL: this.uid, "skyoperator-namespace": this.namespace, "skyoperator-name": this.name.replace(".", "-")}
+
+
 class Reconciler:
     """Takes one object one step further. Each object is to be reconciled by one task at a time; the caller sees to it."""
 
@@ -132,8 +137,7 @@ class Reconciler:
             self._observer.acted(action.cluster_name)
 
     async def _launch(self, this: SkyCluster, action: Launch, world: World) -> SkyCluster:
-        labels = {UID_LABEL: this.uid, "skyoperator.dev/namespace": this.namespace, "skyoperator.dev/name": this.name}
-        text = task.render(this.spec.task, job_name=action.job_name, labels=labels)
+        text = task.render(this.spec.task, job_name=action.job_name, labels=labels_of(this))
         left = self._holder.seconds_left()
         if left < self._needed_lease_seconds:
             raise LeaseTooShortError(f"not launching {action.job_name}: only {left:.0f} s of the lease are left")

@@ -73,6 +73,7 @@ def launched(this: SkyCluster, status: SkyClusterStatus, launch: LaunchRecord, j
 def job_seen(status: SkyClusterStatus, record: JobRecord, job: Job) -> SkyClusterStatus:
     """Return the status with the job as the queue shows it."""
     facts = {
+        "id": job.id,
         "status": str(job.status),
         "submitted_at": job.submitted_at,
         "started_at": job.started_at,

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from skyoperator import task
 from skyoperator.api.v1alpha1 import TERMINATED, ConditionType, Phase, Reason, SkyCluster, SkyClusterStatus
 from skyoperator.conditions import Verdict, false, find, is_true, true, unknown, updated
-from skyoperator.sky.types import Cluster, ClusterStatus
+from skyoperator.sky.types import Cluster, ClusterStatus, JobStatus
 from skyoperator.world import ABSENT, World
 
 
@@ -51,6 +52,11 @@ def wants_down(this: SkyCluster) -> bool:
     return this.spec.when_finished == "Down" or this.status.job is None
 
 
+def is_set_up(this: SkyCluster) -> bool:
+    """Whether the job was just the task's setup, and is done: SkyPilot runs setup as a job, also where there is nothing to run after it."""
+    return not task.has_run(this.spec.task) and this.status.job is not None and this.status.job.status == JobStatus.SUCCEEDED
+
+
 def phase_of(this: SkyCluster, status: SkyClusterStatus, accepted: Accepted) -> Phase:
     """Return the one word for the state that the records describe."""
     if this.deleting:
@@ -61,7 +67,9 @@ def phase_of(this: SkyCluster, status: SkyClusterStatus, accepted: Accepted) -> 
         return Phase.PENDING if accepted.ok else Phase.FAILED
     if status.launch.finished_at is None:
         return Phase.LAUNCHING
-    return Phase.READY if status.job is None else Phase.RUNNING
+    if task.has_run(this.spec.task):
+        return Phase.RUNNING
+    return Phase.READY if status.job is None or status.job.status == JobStatus.SUCCEEDED else Phase.LAUNCHING
 
 
 def _phase_after_the_end(this: SkyCluster, status: SkyClusterStatus) -> Phase:

@@ -16,6 +16,7 @@ PACKAGES = {  # program that tells that it is there: Debian package
     "/usr/sbin/runc": "runc",
     "/usr/lib/cni/bridge": "containernetworking-plugins",
     "/usr/sbin/iptables": "iptables",
+    "/usr/sbin/ipset": "ipset",
     "/usr/sbin/conntrack": "conntrack",
     "/usr/bin/socat": "socat",
     "/usr/sbin/ip": "iproute2",

@@ -57,7 +57,7 @@ class Stage:
 
     def task(self, name: str, **fields: Any) -> str:
         """Return a task's YAML, small enough for a test cluster; no field of value None."""
-        labels = {"skyoperator.dev/uid": "0123"}
+        labels = {"skyoperator-uid": "0123"}
         task = {"name": name, "resources": {**self.resources, "labels": labels}, **fields}
         return yaml.safe_dump({key: value for key, value in task.items() if value is not None})
 

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from typing import Self
 
-
 FROM_AFAR = b"X-Forwarded-For: 192.0.2.1\r\n"
 """A port-forward reaches SkyPilot from its own loopback, where it asks nobody for credentials unless this header is there
 (sky/server/auth/loopback.py)."""

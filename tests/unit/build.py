@@ -9,7 +9,7 @@ from skyoperator import records, task
 from skyoperator.api.v1alpha1 import FINALIZER, SkyCluster, SkyClusterSpec, SkyClusterStatus
 from skyoperator.conditions import find
 from skyoperator.decide import Decision, Launch, decide, judge
-from skyoperator.sky.types import Cluster, ClusterStatus, Job, JobStatus, Request, RequestStatus
+from skyoperator.sky.types import UID_LABEL, Cluster, ClusterStatus, Job, JobStatus, Request, RequestStatus
 from skyoperator.summary import summarized
 from skyoperator.world import ABSENT, World
 
@@ -47,7 +47,7 @@ NAME = task.cluster_name("train", UID)
 
 
 def a_cluster(status: ClusterStatus = ClusterStatus.UP, *, uid: str = UID) -> Cluster:
-    return Cluster(NAME, status, infra="Kubernetes", resources="1x(cpus=1)", nodes=1, labels={"skyoperator.dev/uid": uid})
+    return Cluster(NAME, status, infra="Kubernetes", resources="1x(cpus=1)", nodes=1, labels={UID_LABEL: uid})
 
 
 def a_request(status: RequestStatus = RequestStatus.RUNNING, *, id_: str = "r1", name: str = "launch") -> Request:

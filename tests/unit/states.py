@@ -40,7 +40,14 @@ KEPT = after(
 EDITED = RUNNING.model_copy(update={"spec": an_object({**RUN, "run": "echo other"}).spec, "generation": 2})
 INIT = after(LAUNCHING, a_world(cluster=a_cluster(ClusterStatus.INIT), launch=a_request(), active=(a_request(),)))
 
+SETUP_ONLY = after(
+    after(an_object({**NO_RUN, "setup": "pip install x"}), a_world()),
+    _LAUNCHED,
+    a_world(cluster=a_cluster(), jobs=(a_job(JobStatus.SETTING_UP),)),
+)
+
 EVERY_STATE = {
+    "setup only": SETUP_ONLY,
     "new": NEW,
     "rejected": REJECTED,
     "unacknowledged": UNACKNOWLEDGED,

@@ -41,6 +41,7 @@ from tests.unit.states import (
     READY,
     REJECTED,
     RUNNING,
+    SETUP_ONLY,
     UNACKNOWLEDGED,
 )
 
@@ -170,6 +171,15 @@ class TestFollowing:
         status = decide(RUNNING, a_world(cluster=a_cluster(), jobs=(a_job(job),))).status
         assert status.phase is Phase.RUNNING
 
+    def test_the_lowest_job_of_our_name_counts_not_a_duplicate_that_the_fence_stopped(self) -> None:
+        assert RUNNING.status.job is not None
+        second = RUNNING.status.job.model_copy(update={"id": 2})
+        this = RUNNING.model_copy(update={"status": RUNNING.status.model_copy(update={"job": second})})
+        status = decide(this, a_world(cluster=a_cluster(), jobs=(a_job(JobStatus.SUCCEEDED, id_=2), a_job(id_=1)))).status
+        assert status.phase is Phase.RUNNING
+        assert status.job is not None
+        assert status.job.id == 1
+
     def test_a_failed_job_speaks_in_its_own_words(self) -> None:
         world = a_world(cluster=a_cluster(), jobs=(a_job(JobStatus.FAILED),), job_words="Job 1 failed with return code list: [3]")
         status = decide(RUNNING, world).status
@@ -199,6 +209,15 @@ class TestFollowing:
         assert condition(READY.status, ConditionType.READY) == ("True", "ClusterUp")
         assert condition(decide(READY, a_world(cluster=a_cluster(ClusterStatus.INIT))).status, ConditionType.READY)[0] == "False"
         assert condition(decide(READY, a_world(empty_seconds=10.0)).status, ConditionType.FAILED) == ("True", "ClusterLost")
+
+    def test_setup_alone_is_a_job_whose_end_makes_the_cluster_ready_and_ends_nothing(self) -> None:
+        assert SETUP_ONLY.status.phase is Phase.LAUNCHING
+        done = after(SETUP_ONLY, a_world(cluster=a_cluster(), jobs=(a_job(JobStatus.SUCCEEDED),)))
+        assert condition(done.status, ConditionType.READY) == ("True", "ClusterUp")
+        assert condition(done.status, ConditionType.COMPLETE)[0] == "False"
+        assert is_silent(done, decide(done, a_world(A_MINUTE_LATER, cluster=a_cluster())))
+        failed = decide(SETUP_ONLY, a_world(cluster=a_cluster(), jobs=(a_job(JobStatus.FAILED_SETUP),))).status
+        assert condition(failed, ConditionType.FAILED) == ("True", "SetupFailed")
 
     def test_an_edit_of_the_task_is_said_and_changes_nothing_else(self) -> None:
         status = decide(EDITED, a_world(cluster=a_cluster(), jobs=(a_job(),))).status

@@ -13,7 +13,7 @@ ROW = {"name": "c", "status": "UP", "nodes": 2, "cloud": "Kubernetes", "region":
 
 
 def test_a_cluster_row_reads_as_people_know_it() -> None:
-    row = ROW | {"resources_str": "\x1b[1m2x(cpus=1)\x1b[0m", "labels": {"skyoperator.dev/uid": "u"}}
+    row = ROW | {"resources_str": "\x1b[1m2x(cpus=1)\x1b[0m", "labels": {"skyoperator-uid": "u"}}
     assert parse.cluster(row) == Cluster(
         name="c",
         status=ClusterStatus.UP,
@@ -21,7 +21,7 @@ def test_a_cluster_row_reads_as_people_know_it() -> None:
         resources="2x(cpus=1)",
         nodes=2,
         launched_at=datetime(2026, 11, 23, 15, 48, 20, tzinfo=UTC),
-        labels={"skyoperator.dev/uid": "u"},
+        labels={"skyoperator-uid": "u"},
     )
     assert parse.cluster(row).uid_label == "u"
 

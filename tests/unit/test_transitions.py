@@ -13,7 +13,7 @@ LAUNCHED = a_world(cluster=a_cluster(), launch=a_request(RequestStatus.SUCCEEDED
 
 
 def reasons(*worlds: World, this: object = NEW) -> list[tuple[str, str]]:
-    found = []
+    found: list[tuple[str, str]] = []
     for world in worlds:
         before, this = this, after(this, world)  # type: ignore[arg-type]
         found += [(transition.kind, transition.reason) for transition in transitions(before.status, this.status)]  # type: ignore[attr-defined]

@@ -20,7 +20,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, Protocol
 
-UID_LABEL: Final = "skyoperator.dev/uid"
+UID_LABEL: Final = "skyoperator-uid"
+"""A key that every cloud takes: GCP allows neither dots nor slashes in keys, and SkyPilot checks all enabled clouds."""
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
 

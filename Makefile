@@ -7,6 +7,8 @@ UV_VERSION := 0.13.9
 UV := $(or $(shell command -v uv),$(CACHE)/uv/bin/uv)
 RUN := $(UV) run --frozen
 LOCAL := $(RUN) python -m deploy.local
+SKYPILOT := 0.14.1
+SKYPILOT_PYTHON := $(CACHE)/skypilot-$(SKYPILOT)/bin/python
 CRD := skyclusters.skyoperator.dev.yaml
 
 export PATH := $(CACHE)/bin:$(PATH)
@@ -24,7 +26,7 @@ demo: venv ## a SkyCluster from apply to gone, on a local Kubernetes (or on KUBE
 	@$(RUN) python -m deploy.demo $(if $(OWN_CLUSTER),--own-cluster)
 
 .PHONY: test
-test: lint unit integration e2e ## all of it: lint, unit, integration, e2e
+test: lint unit parser integration e2e ## all of it: lint, unit, parser, integration, e2e
 
 .PHONY: lint
 lint: venv ## ruff, mypy, import-linter
@@ -36,6 +38,10 @@ lint: venv ## ruff, mypy, import-linter
 .PHONY: unit
 unit: venv tools ## tests/unit: seconds, no processes
 	$(RUN) pytest tests/unit
+
+.PHONY: parser
+parser: venv $(SKYPILOT_PYTHON) ## tests/parser: SkyPilot's own parser over the tasks that we accept
+	SKYOPERATOR_SKYPILOT_PYTHON=$(SKYPILOT_PYTHON) $(RUN) pytest tests/parser
 
 .PHONY: integration
 integration: cluster-up ## tests/integration: the real kube-apiserver, a stand-in for SkyPilot
@@ -80,6 +86,12 @@ venv: .venv/.synced
 .venv/.synced: uv.lock pyproject.toml controller/pyproject.toml $(UV)
 	$(UV) sync --frozen --compile-bytecode
 	@touch $@
+
+# An environment of its own: SkyPilot's pins exclude the controller's.
+$(SKYPILOT_PYTHON):
+	$(UV) venv --quiet --clear --python 3.11 $(CACHE)/skypilot-$(SKYPILOT).partial
+	VIRTUAL_ENV=$(CACHE)/skypilot-$(SKYPILOT).partial $(UV) pip install --quiet --compile-bytecode "skypilot[kubernetes]==$(SKYPILOT)"
+	rm -rf $(CACHE)/skypilot-$(SKYPILOT) && mv $(CACHE)/skypilot-$(SKYPILOT).partial $(CACHE)/skypilot-$(SKYPILOT)
 
 $(CACHE)/uv/bin/uv:
 	python3 -m venv $(CACHE)/uv

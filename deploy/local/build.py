@@ -81,6 +81,11 @@ def kubenode_key() -> str:
     return content_key(KUBENODE, version_flags(), root=KUBENODE)
 
 
+def kubectl_key() -> str:
+    """Return the key of kubectl alone, so that images with it are not made anew for the others' sake."""
+    return content_key(*(KUBENODE / name for name in ("kubectl", "go.mod", "go.sum")), version_flags(), root=KUBENODE)
+
+
 def packages() -> Step:
     """Return the step that installs Debian packages."""
     return Step("Debian packages", install_packages, done=lambda: not missing_packages())

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from deploy.local.commands import Failure
+
 ROOT = Path("/sys/fs/cgroup")
 GROUP = "skyoperator"  # the kubelet's cgroupRoot; pods live beneath it
 CPUSET_FILES = ("cpuset.cpus", "cpuset.mems")
@@ -18,14 +20,22 @@ def hierarchies(root: Path = ROOT) -> list[Path]:
 
 
 def create(trees: Iterable[Path]) -> list[Path]:
-    """Make our group and, in it, `node` for the node's own processes; return the latter. Raises OSError."""
+    """Make our group and, in it, `node` for the node's own processes; return the latter. Raises Failure."""
     made = [tree / GROUP / "node" for tree in trees]
-    for group in made:
+    try:
+        _make(made)
+    except OSError as error:
+        remove(group.parents[1] for group in made)
+        raise Failure(f"This machine does not let us make control groups: {error}.") from error
+    return made
+
+
+def _make(groups: Iterable[Path]) -> None:
+    for group in groups:
         group.mkdir(parents=True, exist_ok=True)
         if (group / CPUSET_FILES[0]).exists() and not (group.parents[1] / "cgroup.controllers").exists():
             _inherit_cpuset(group.parent)
             _inherit_cpuset(group)
-    return made
 
 
 def _inherit_cpuset(group: Path) -> None:

@@ -12,6 +12,11 @@ from deploy.local.commands import Failure, Shell, locked, tail
 from deploy.local.layout import API_SERVER, NODE_NAME, RECORD, Layout
 
 START_SECONDS = 120
+READY_WHEN = (  # a pod that is made right after cluster-up must be let in
+    (f"node/{NODE_NAME}", "create"),
+    (f"node/{NODE_NAME}", "condition=Ready"),
+    ("serviceaccount/default", "create"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +71,8 @@ def _up(layout: Layout, shell: Shell) -> None:
         authority = base64.b64encode((layout.state / "pki/ca.crt").read_bytes()).decode()
         _write_private(layout.kubeconfig, configs.kubeconfig(server=API_SERVER, token=token, authority=authority))
         kubectl(layout, shell, "create", "--validate=false", "--filename", "-", stdin=manifests.text())
-        for condition in ("create", "condition=Ready"):
-            kubectl(layout, shell, "wait", f"node/{NODE_NAME}", f"--for={condition}", "--timeout=60s")
+        for thing, condition in READY_WHEN:
+            kubectl(layout, shell, "wait", thing, f"--for={condition}", "--timeout=60s")
     except BaseException:
         node.stop(started, shell)
         layout.kubeconfig.unlink(missing_ok=True)
@@ -145,7 +150,7 @@ def report(layout: Layout, shell: Shell) -> tuple[list[str], bool]:
         f"pods        {len(pods)}",
         f"memory      {f'{memory / 2**30:.1f} GiB' if memory is not None else 'unknown'} (node and pods, without page cache)",
         f"kubeconfig  {layout.kubeconfig}",
-        "network     no way out of this machine",
+        f"network     no way out of this machine; NetworkPolicies are {'' if 'policies' in found.parts else 'not '}enforced",
     ]
     return lines, ready == "True"
 

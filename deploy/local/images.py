@@ -39,7 +39,7 @@ def pause() -> Image:
 
 
 def _image(name: str, title: str, folder: str, below: Image, *programs: str) -> Image:
-    key = _key(folder, below.key, build.kubenode_key() if programs else "")
+    key = _key(folder, below.key, build.kubectl_key() if programs else "")
     return Image(name, title, FOLDERS / folder, key, below, {"BASE_IMAGE": below.name}, programs)
 
 

@@ -97,8 +97,9 @@ def start(layout: Layout, shell: Shell) -> Node:
     (layout.state / "status.json").unlink(missing_ok=True)
     groups = cgroups.create(cgroups.hierarchies())
     (layout.state / "plan.json").write_text(json.dumps(plan(layout, groups), indent=1))
-    node = Node(_spawn(layout), layout.state)
+    node = None
     try:
+        node = Node(_spawn(layout), layout.state)
         RECORD.write_text(json.dumps({"process": asdict(node.process), "state": str(node.state)}))
         _plug_in(node, shell)
     except BaseException:

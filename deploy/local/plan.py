@@ -191,4 +191,5 @@ def workers() -> list[Action]:
         ),
         part("coredns", "-conf", f"{etc}/Corefile"),
         part("volumes", f"{etc}/admin.kubeconfig", f"{INSIDE}/volumes"),
+        part("policies", f"{etc}/admin.kubeconfig", NODE_NAME, SERVICE_RANGE),
     ]

@@ -126,78 +126,75 @@ async def polls_never_carry_bodies(stage: Stage, _: Path) -> None:
 
 
 async def a_launch_runs_its_job_and_goes_down(stage: Stage, _: Path) -> None:
-    name = fresh("ct-good")
-    request_id = await stage.sky.launch(name, stage.task("a1", run="echo hello; sleep 2", setup="echo setting up"))
-    assert request_id in {request.id for request in await stage.sky.active_requests() if request.cluster_name == name}
-    assert await stage.result(request_id) == Launched(job_id=1)
-    row = await _row(stage, name)
-    assert (row.status, row.nodes, row.uid_label) == (ClusterStatus.UP, 1, "0123")
-    assert row.infra.startswith("Kubernetes/")
-    assert row.resources.startswith("1x(")
-    (job,) = await _ended(stage, name)
-    assert (job.id, job.name, job.status) == (1, "a1", JobStatus.SUCCEEDED)
-    assert None not in (job.submitted_at, job.started_at, job.finished_at)
-    assert "hello" in await stage.sky.log_tail(name, 1, 20)
-    await _check_shapes(stage, name, request_id)
+    async with stage.cluster("ct-good") as name:
+        request_id = await stage.sky.launch(name, stage.task("a1", run="echo hello; sleep 2", setup="echo setting up"))
+        assert request_id in {request.id for request in await stage.sky.active_requests() if request.cluster_name == name}
+        assert await stage.result(request_id) == Launched(job_id=1)
+        row = await _row(stage, name)
+        assert (row.status, row.nodes, row.uid_label) == (ClusterStatus.UP, 1, "0123")
+        assert row.infra.startswith("Kubernetes/")
+        assert row.resources.startswith("1x(")
+        (job,) = await _ended(stage, name)
+        assert (job.id, job.name, job.status) == (1, "a1", JobStatus.SUCCEEDED)
+        assert None not in (job.submitted_at, job.started_at, job.finished_at)
+        assert "hello" in await stage.sky.log_tail(name, 1, 20)
+        await _check_shapes(stage, name, request_id)
 
-    again = await stage.sky.launch(name, stage.task("a1", run="echo again"))
-    assert await stage.result(again) == Launched(job_id=2), "a launch is not idempotent: each submits a job"
-    assert await stage.down(name) == Launched(job_id=None)
-    assert name not in {row.name for row in await stage.sky.clusters()}
-    assert await stage.down(name) == RequestError("ClusterDoesNotExist", f"Cluster '{name}' does not exist.")
+        again = await stage.sky.launch(name, stage.task("a1", run="echo again"))
+        assert await stage.result(again) == Launched(job_id=2), "a launch is not idempotent: each submits a job"
+        assert await stage.down(name) == Launched(job_id=None)
+        assert name not in {row.name for row in await stage.sky.clusters()}
+        assert await stage.down(name) == RequestError("ClusterDoesNotExist", f"Cluster '{name}' does not exist.")
 
 
 async def a_job_that_exits_3_is_failed_and_its_launch_is_not(stage: Stage, _: Path) -> None:
-    name = fresh("ct-exit3")
-    request_id = await stage.sky.launch(name, stage.task("a1", run="echo before; exit 3"))
-    assert await stage.result(request_id) == Launched(job_id=1)
-    (job,) = await _ended(stage, name)
-    assert job.status is JobStatus.FAILED
-    log = await stage.sky.log_tail(name, 1, 20)
-    assert "failed with return code list: [3]" in log
-    assert "\x1b" not in log
-    await stage.down(name)
+    async with stage.cluster("ct-exit3") as name:
+        request_id = await stage.sky.launch(name, stage.task("a1", run="echo before; exit 3"))
+        assert await stage.result(request_id) == Launched(job_id=1)
+        (job,) = await _ended(stage, name)
+        assert job.status is JobStatus.FAILED
+        log = await stage.sky.log_tail(name, 1, 20)
+        assert "failed with return code list: [3]" in log
+        assert "\x1b" not in log
 
 
 async def a_setup_that_fails_is_failed_setup(stage: Stage, _: Path) -> None:
-    name = fresh("ct-setup")
-    request_id = await stage.sky.launch(name, stage.task("a1", setup="exit 4", run="echo never"))
-    assert await stage.result(request_id) == Launched(job_id=1)
-    (job,) = await _ended(stage, name)
-    assert job.status is JobStatus.FAILED_SETUP
-    await stage.down(name)
+    async with stage.cluster("ct-setup") as name:
+        request_id = await stage.sky.launch(name, stage.task("a1", setup="exit 4", run="echo never"))
+        assert await stage.result(request_id) == Launched(job_id=1)
+        (job,) = await _ended(stage, name)
+        assert job.status is JobStatus.FAILED_SETUP
 
 
 async def a_task_without_run_has_no_job(stage: Stage, _: Path) -> None:
-    name = fresh("ct-norun")
-    assert await stage.result(await stage.sky.launch(name, stage.task("a1"))) == Launched(job_id=None)
-    assert await stage.sky.jobs(name) == ()
-    await stage.down(name)
+    async with stage.cluster("ct-norun") as name:
+        assert await stage.result(await stage.sky.launch(name, stage.task("a1"))) == Launched(job_id=None)
+        assert await stage.sky.jobs(name) == ()
 
 
 async def a_launch_cancelled_midway_leaves_a_row_that_down_removes(stage: Stage, _: Path) -> None:
-    name = fresh("ct-slow")
-    request_id = await stage.sky.launch(name, stage.task("a1", run="echo never"))
-    await stage.until(stage.sky.clusters, lambda rows: name in {row.name for row in rows})
-    assert (await _row(stage, name)).init_kind == "launching"
-    with pytest.raises(ClusterNotUp):
-        await stage.sky.jobs(name)
-    assert await stage.result(await stage.sky.cancel([request_id])) == Launched(job_id=None)
-    cancelled = await stage.result(request_id)
-    assert isinstance(cancelled, RequestError)
-    assert cancelled.type == "RequestCancelled"
-    assert name in {row.name for row in await stage.sky.clusters()}
-    assert await stage.down(name) == Launched(job_id=None)
-    assert name not in {row.name for row in await stage.sky.clusters()}
+    async with stage.cluster("ct-slow") as name:
+        request_id = await stage.sky.launch(name, stage.task("a1", run="echo never"))
+        await stage.until(stage.sky.clusters, lambda rows: name in {row.name for row in rows})
+        assert (await _row(stage, name)).init_kind == "launching"
+        with pytest.raises(ClusterNotUp):
+            await stage.sky.jobs(name)
+        assert await stage.result(await stage.sky.cancel([request_id])) == Launched(job_id=None)
+        cancelled = await stage.result(request_id)
+        assert isinstance(cancelled, RequestError)
+        assert cancelled.type == "RequestCancelled"
+        assert name in {row.name for row in await stage.sky.clusters()}
+        assert await stage.down(name) == Launched(job_id=None)
+        assert name not in {row.name for row in await stage.sky.clusters()}
 
 
 async def down_midway_cancels_the_launch(stage: Stage, _: Path) -> None:
-    name = fresh("ct-slow")
-    request_id = await stage.sky.launch(name, stage.task("a1", run="echo never"))
-    await stage.until(stage.sky.clusters, lambda rows: name in {row.name for row in rows})
-    assert await stage.down(name) == Launched(job_id=None)
-    assert await stage.result(request_id) == RequestError("RequestCancelled", "The request was cancelled before it finished.")
-    assert name not in {row.name for row in await stage.sky.clusters()}
+    async with stage.cluster("ct-slow") as name:
+        request_id = await stage.sky.launch(name, stage.task("a1", run="echo never"))
+        await stage.until(stage.sky.clusters, lambda rows: name in {row.name for row in rows})
+        assert await stage.down(name) == Launched(job_id=None)
+        assert await stage.result(request_id) == RequestError("RequestCancelled", "The request was cancelled before it finished.")
+        assert name not in {row.name for row in await stage.sky.clusters()}
 
 
 BARE = (
@@ -234,17 +231,17 @@ async def _ended(stage: Stage, name: str) -> tuple[Job, ...]:
 
 async def _check_shapes(stage: Stage, name: str, launch_id: str) -> None:
     """Hold what the server says of a live cluster against the recorded shapes."""
-    shapes.check("launch", await _value(stage, launch_id))
+    shapes.check("launch", await _value(stage, launch_id, "launch"))
     asked = {"env_vars": dict(USER), "all_users": True, "summary_response": True, "include_credentials": False}
     for path, row, body in (
         ("/status", "cluster", {"cluster_names": [name], "include_handle": False}),
         ("/queue", "job", {"cluster_name": name}),
     ):
         posted = await stage.raw("POST", path, json={**asked, **body})
-        shapes.check(row, (await _value(stage, posted.request_id))[0])
+        shapes.check(row, (await _value(stage, posted.request_id, row))[0])
 
 
-async def _value(stage: Stage, request_id: str) -> Any:
+async def _value(stage: Stage, request_id: str, what: str) -> Any:
     answer = await stage.raw("GET", "/api/get", params={"request_id": request_id})
-    shapes.check("result", answer.json)
+    shapes.check(f"{what} result", answer.json)
     return json.loads(answer.json["return_value"])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -88,7 +88,20 @@ class Stage:
         """Tear a cluster down and return the outcome."""
         return await self.result(await self.sky.down(name))
 
+    @asynccontextmanager
+    async def cluster(self, prefix: str) -> AsyncIterator[str]:
+        """Yield a cluster name that nobody used before; whatever has become of it, nothing is left at the end."""
+        name = fresh(prefix)
+        try:
+            yield name
+        finally:
+            active = [request.id for request in await self.sky.active_requests() if request.cluster_name == name]
+            if active:
+                await self.result(await self.sky.cancel(active))
+            if name in {row.name for row in await self.sky.clusters()}:
+                await self.down(name)
+
 
 def fresh(prefix: str) -> str:
-    """Return a cluster name that nobody used before."""
+    """Return a name that nobody used before."""
     return f"{prefix}-{secrets.token_hex(3)}"

@@ -1,42 +1,67 @@
-"""The contract, asked of a real SkyPilot API server.
+"""The contract, asked of a real SkyPilot API server: the release's, or the one that the environment names.
 
-    SKYOPERATOR_CONTRACT_ENDPOINT      its address, e.g. of a kubectl port-forward
+    SKYOPERATOR_CONTRACT_ENDPOINT      its address
     SKYOPERATOR_CONTRACT_CREDENTIALS   a directory with the file token, or username and password
-    SKYOPERATOR_CONTRACT_RESOURCES     the task's resources as YAML, e.g. {infra: k8s, cpus: 0.5+, memory: 1+}
 
 With -k bare it asks only what needs no cloud.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+import subprocess
+from base64 import b64decode
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import aiohttp
 import pytest
-import yaml
 from skyoperator.sky import SecretDirectory
 
 from tests.contract.cases import BARE, CLOUD
 from tests.contract.stage import Stage
+from tests.e2e.support import RELEASE, SMALL, kubectl
 
 CASES = [pytest.param(case, id=f"{kind}-{case.__name__}") for kind, of in (("bare", BARE), ("cloud", CLOUD)) for case in of]
 
 
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    """Yield the server's address, through a port-forward if it is the release's."""
+    if named := os.environ.get("SKYOPERATOR_CONTRACT_ENDPOINT"):
+        yield named
+        return
+    command = ["kubectl", "-n", RELEASE, "port-forward", f"svc/{RELEASE}-skypilot", ":46580"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as forward:
+        assert forward.stdout is not None
+        said = forward.stdout.readline()
+        assert said.startswith("Forwarding from "), f"kubectl port-forward said: {said!r}"
+        yield f"http://{said.split()[2]}"
+        forward.terminate()
+
+
+@pytest.fixture(scope="module")
+def credentials(tmp_path_factory: pytest.TempPathFactory) -> SecretDirectory:
+    """Return what the environment names, or the release's own Secret."""
+    if named := os.environ.get("SKYOPERATOR_CONTRACT_CREDENTIALS"):
+        return SecretDirectory(Path(named), named)
+    directory, name = tmp_path_factory.mktemp("release"), f"{RELEASE}-skypilot-credentials"
+    secret = json.loads(kubectl("get", "secret", name, "-n", RELEASE, "-o", "json"))
+    for key, value in secret["data"].items():
+        (directory / key).write_bytes(b64decode(value))
+    return SecretDirectory(directory, f"Secret {RELEASE}/{name}")
+
+
 @pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
-    """Yield the server that the environment names."""
-    missing = [key for key in ("ENDPOINT", "CREDENTIALS", "RESOURCES") if f"SKYOPERATOR_CONTRACT_{key}" not in os.environ]
-    if missing:
-        pytest.fail(f"No server to ask: set SKYOPERATOR_CONTRACT_{{{','.join(missing)}}}.")
-    credentials = SecretDirectory(Path(os.environ["SKYOPERATOR_CONTRACT_CREDENTIALS"]), "Secret sky/contract")
-    resources = yaml.safe_load(os.environ["SKYOPERATOR_CONTRACT_RESOURCES"])
-    # A port-forward reaches the server from its own loopback, where it asks nobody for credentials unless a proxy's
-    # header is there (sky/server/auth/loopback.py).
+async def stage(endpoint: str, credentials: SecretDirectory) -> AsyncIterator[Stage]:
+    """Yield the server.
+
+    A port-forward reaches it from its own loopback, where it asks for no credentials unless a proxy's header is there
+    (sky/server/auth/loopback.py).
+    """
     async with aiohttp.ClientSession(headers={"X-Forwarded-For": "192.0.2.1"}) as session:
-        endpoint = os.environ["SKYOPERATOR_CONTRACT_ENDPOINT"]
-        yield Stage(endpoint, credentials, session, resources, deadline_seconds=300, poll_seconds=1)
+        yield Stage(endpoint, credentials, session, dict(SMALL), deadline_seconds=300, poll_seconds=1)
 
 
 @pytest.mark.parametrize("case", CASES)

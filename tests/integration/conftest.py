@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.e2e.support import Sky, kubectl
+from tests.e2e.support import RELEASE, Sky, kubectl
 from tests.standin.control import Control
 from tests.standin.server import serving
 
@@ -24,7 +24,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="session")
 def crd() -> None:
-    kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
+    """The CRD as the checkout has it, marked as the release's, so that the chart can be installed on top."""
+    crd, manager = "crd/skyclusters.skyoperator.dev", "--field-manager=helm"
+    kubectl("apply", "--server-side", "--force-conflicts", manager, "-f", str(ROOT / "crds"))
+    owner = [f"meta.helm.sh/release-name={RELEASE}", f"meta.helm.sh/release-namespace={RELEASE}"]
+    kubectl("annotate", crd, manager, "--overwrite", *owner)
+    kubectl("label", crd, manager, "--overwrite", "app.kubernetes.io/managed-by=Helm")
     kubectl("wait", "--for=condition=Established", "crd/skyclusters.skyoperator.dev", "--timeout=30s")
 
 

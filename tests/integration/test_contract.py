@@ -16,7 +16,7 @@ from tests.contract.stage import Stage
 from tests.standin.server import RemoteControl
 
 TOKEN = "sky_stand-in"
-EXIT_3 = "ERROR: Job 1's setup or run failed.\n\x1b[31mERROR: \x1b[0mJob 1 failed with return code list: [3]\n"
+EXIT_3 = "before\nERROR: Job 1 failed with return code list: [3] \n"
 
 
 @pytest.fixture(scope="module")

@@ -76,6 +76,8 @@ def cluster_row(cluster: Cluster) -> dict[str, Any]:
         "cpus": "1",
         "memory": "1",
         "labels": cluster.labels,
+        "node_names": "node1",
+        "priority": 0,
         "storage_mounts_metadata": HANDLE,
     }
     return {key: value for key, value in row.items() if value is not None}
@@ -99,13 +101,19 @@ def job_row(job: Job) -> dict[str, Any]:
     }
 
 
-NO_SUCH_JOB = (0, "")
-
-
-def log(job: Job, tail: int) -> tuple[int, str]:
+def log(jobs: list[Job], job_id: int, tail: int) -> tuple[int, str]:
     """Return a job's exit code for SkyPilot's CLI and the last lines of its log, as /logs streams them."""
-    lines = job.log.splitlines(keepends=True)
+    job = next((job for job in jobs if job.id == job_id), None)
+    if job is None:
+        return 102, f"Job {job_id} not found (see `sky queue`).\n"
+    prefix = f"\x1b[36m({job.name}, pid=709)\x1b[0m"
+    ended = f"\x1b[0m\x1b[32m✓ Job finished (status: {job.status}).\x1b[0m\x1b[0m\n" if job.end_at else ""
+    said = [line if line.startswith("ERROR:") else f"{prefix} {line}" for line in job.log.splitlines(keepends=True)]
+    lines = [_JOB_STARTED, *said, ended]
     return (0 if job.status == "SUCCEEDED" else 100), "".join(lines[-tail:] if tail else lines)
+
+
+_JOB_STARTED = "\x1b[2m└── \x1b[0mJob started. Streaming logs... \x1b[2m(Ctrl-C to exit log streaming)\x1b[0m\n"
 
 
 def request_listed(request: Request, fields: set[str], *, with_body: bool) -> dict[str, Any]:
@@ -143,6 +151,7 @@ def request_result(request: Request) -> dict[str, Any]:
         **request_listed(request, set(), with_body=True),
         "entrypoint": HANDLE,
         "request_body": HANDLE,
+        "pid": 1,
         "return_value": json.dumps(request.value),
         "error": json.dumps({"object": HANDLE, "type": failed.type, "message": failed.message} if failed else None),
         "user_name": None,

@@ -107,7 +107,9 @@ class Rest:
         request = Request("logs", body["cluster_name"], body)
         self._control.workers.start(request)
         await request.done.wait()
-        text = request.value[1] if request.error is None else ""
+        text = ""
+        if request.error is None:
+            request.value, text = request.value
         return web.Response(text=text, headers={"X-SkyPilot-Request-ID": request.id})
 
     async def _get(self, http: web.Request) -> web.StreamResponse:

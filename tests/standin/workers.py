@@ -150,10 +150,7 @@ class Workers:
     async def _logs(self, request: Request) -> tuple[int, str]:
         await asyncio.sleep(SHORT_WORKER_SECONDS)
         jobs = self._up(request, "tailing logs").jobs
-        job = next((job for job in jobs if job.id == request.body["job_id"]), None)
-        if job is None:
-            return recorded.NO_SUCH_JOB
-        return recorded.log(job, int(request.body.get("tail") or 0))
+        return recorded.log(jobs, int(request.body["job_id"]), int(request.body.get("tail") or 0))
 
     async def _api_cancel(self, request: Request) -> list[str]:
         await asyncio.sleep(SHORT_WORKER_SECONDS)

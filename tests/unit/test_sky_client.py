@@ -236,9 +236,13 @@ async def test_what_a_launch_and_a_down_ask_for(sky: SkyPilotClient, control: Co
     assert {body["env_vars"]["SKYPILOT_USER_ID"] for body in bodies.values()} == {"3cf75ab7"}
 
 
-async def test_a_log_is_cut_at_its_beginning(sky: SkyPilotClient, control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "LOG_LIMIT_BYTES", 6)
-    control.jobs(log="first\n\x1b[31mlast\x1b[0m!\n", seconds=0)
+async def test_a_long_log_is_cut_to_its_last_whole_lines(sky: SkyPilotClient, control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    control.jobs(log="".join(f"\x1b[31mline {n}\x1b[0m\n" for n in range(99)), seconds=0)
     await sky.result_of(await sky.launch("c", TASK))
     assert await until_ended(sky, "c") is JobStatus.SUCCEEDED
-    assert await sky.log_tail("c", 1, 5) == "!\n"
+    whole = (await sky.log_tail("c", 1, 0)).splitlines()
+    assert whole[-2:] == ["(a1, pid=709) line 98", "✓ Job finished (status: SUCCEEDED)."]
+    monkeypatch.setattr(client, "LOG_LIMIT_BYTES", 200)
+    cut = (await sky.log_tail("c", 1, 0)).splitlines()
+    assert 2 <= len(cut) < 10
+    assert cut == whole[-len(cut) :]

@@ -49,14 +49,10 @@ class Http:
             return self._request_id(path, response)
 
     async def post_for_stream(self, path: str, body: _Body, *, timeout_seconds: float, limit_bytes: int) -> tuple[str, bytes]:
-        """Return the request id and the last `limit_bytes` of the streamed answer."""
+        """Return the request id and the last whole lines of the streamed answer, `limit_bytes` at most."""
         async with self._answer("POST", path, timeout_seconds, json=body) as response:
             await self._require_200(path, response)
-            tail = bytearray()
-            async for chunk in response.content.iter_any():
-                tail += chunk
-                del tail[:-limit_bytes]
-            return self._request_id(path, response), bytes(tail)
+            return self._request_id(path, response), await _last_lines(response.content, limit_bytes)
 
     async def outcome(self, request_id: str, *, timeout_seconds: float) -> parse.Outcome:
         """Return what the request came to, waiting until it has finished. Raises UnknownRequest."""
@@ -118,3 +114,12 @@ class Http:
 
 async def _text(response: aiohttp.ClientResponse) -> str:
     return await response.text(encoding="utf-8", errors="replace")
+
+
+async def _last_lines(stream: aiohttp.StreamReader, limit_bytes: int) -> bytes:
+    tail, received = bytearray(), 0
+    async for chunk in stream.iter_any():
+        tail += chunk
+        received += len(chunk)
+        del tail[:-limit_bytes]
+    return bytes(tail) if received <= limit_bytes else bytes(tail).partition(b"\n")[2]

@@ -38,6 +38,8 @@ func run(part string) int {
 	switch part {
 	case "init":
 		return initMain(os.Args[1])
+	case "policies":
+		return policiesMain(os.Args[1], os.Args[2], os.Args[3])
 	case "volumes":
 		return volumesMain(os.Args[1], os.Args[2])
 	case "etcd":

@@ -144,7 +144,7 @@ def ran_exactly_once(this: Sky) -> None:
     assert this.status()["failures"]["count"] == 0 if "failures" in this.status() else True
 
 
-def test_killed_a_second_after_apply(apply: Apply, controller: Controller) -> None:
+def test_killed_a_second_after_apply(controller: Controller, apply: Apply) -> None:
     this = apply("kill-1s", task=COUNTING, whenFinished="Keep")
     time.sleep(1)
     controller.kill()
@@ -152,7 +152,7 @@ def test_killed_a_second_after_apply(apply: Apply, controller: Controller) -> No
     ran_exactly_once(this)
 
 
-def test_killed_between_post_and_its_answer(apply: Apply, controller: Controller, proxy: HoldingProxy) -> None:
+def test_killed_between_post_and_its_answer(controller: Controller, apply: Apply, proxy: HoldingProxy) -> None:
     with proxy.holding("/launch") as held:
         this = apply("kill-post", task=COUNTING, whenFinished="Keep")
         held.wait(seconds=60)
@@ -163,7 +163,7 @@ def test_killed_between_post_and_its_answer(apply: Apply, controller: Controller
     assert posted(proxy) == 1
 
 
-def test_killed_before_post_reached_the_server(apply: Apply, controller: Controller, proxy: HoldingProxy) -> None:
+def test_killed_before_post_reached_the_server(controller: Controller, apply: Apply, proxy: HoldingProxy) -> None:
     with proxy.holding("/launch", before=True) as held:
         this = apply("kill-before", task=COUNTING, whenFinished="Keep")
         held.wait(seconds=60)
@@ -172,7 +172,7 @@ def test_killed_before_post_reached_the_server(apply: Apply, controller: Control
     ran_exactly_once(this)
 
 
-def test_killed_while_provisioning_and_while_the_job_runs(apply: Apply, controller: Controller) -> None:
+def test_killed_while_provisioning_and_while_the_job_runs(controller: Controller, apply: Apply) -> None:
     this = apply("kill-twice", task=COUNTING, whenFinished="Keep")
     eventually("the cluster has a row", lambda: this.status().get("cluster", {}).get("status") == "INIT", seconds=90)
     controller.kill()

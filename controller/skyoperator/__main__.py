@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 import kopf
 
@@ -49,10 +50,9 @@ async def run(settings: Settings) -> None:
             is_active=lambda: lease.seconds_left() > 0,
         )
         try:
-            await lease.acquire()
-            await until_one_ends(lease.hold(), observer.run(), watch(settings, workers))
+            await acquire(lease)
+            await until_one_ends(lease.hold(), observer.run(), watch(settings, workers), then=workers.stop)
         finally:
-            await workers.stop()
             await lease.release()
             await web.cleanup()
 
@@ -77,10 +77,22 @@ async def watch(settings: Settings, workers: Workers) -> None:
     )
 
 
-async def until_one_ends(*parts: Awaitable[None]) -> None:
-    """Run all parts until one of them ends, then cancel the others. Raises what the first one raised."""
+async def acquire(lease: Lease) -> None:
+    """Wait for the lease, or for a signal: process 1 of a container ignores those that nobody handles."""
+    waiting = asyncio.create_task(lease.acquire())
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, waiting.cancel)
+    try:
+        await waiting
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+
+
+async def until_one_ends(*parts: Awaitable[None], then: Callable[[], Awaitable[None]]) -> None:
+    """Run all parts until one of them ends, do `then` while the others go on, and cancel them. Raises what the first one raised."""
     tasks = [asyncio.ensure_future(part) for part in parts]
     done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    await then()
     for task in rest:
         task.cancel()
     await asyncio.gather(*rest, return_exceptions=True)
@@ -104,7 +116,10 @@ def main() -> int:
         print(f"skyoperator: {error}", file=sys.stderr)
         return 2
     configure_logging(settings.log_level)
-    asyncio.run(run(settings))
+    try:
+        asyncio.run(run(settings))
+    except asyncio.CancelledError:
+        logger.info("stopped while standing by")
     return 0
 
 

@@ -21,8 +21,9 @@ from typing import Final, TypeAlias
 
 from skyoperator import failures, records, task
 from skyoperator.api.v1alpha1 import FINALIZER, JobRecord, LaunchRecord, Reason, SkyCluster, SkyClusterStatus
+from skyoperator.jobs import own_job
 from skyoperator.sky.types import Cluster, ClusterStatus, Job, JobStatus, Launched, Request, RequestError
-from skyoperator.summary import Accepted, is_set_up, summarized, wants_down
+from skyoperator.summary import Accepted, summarized
 from skyoperator.world import ABSENT, World
 
 SETTLE_TIME: Final = timedelta(seconds=60)
@@ -88,9 +89,26 @@ def decide(this: SkyCluster, world: World) -> Decision:
 
     Rules are asked in order; the first that applies answers, so what outranks what is read off the list.
     """
+    world = of_our_server(this, world)
     accepted = judge(this, world)
     decision = next(filter(None, (rule(this, world, accepted) for rule in RULES)))
+    if this.deleting and not this.status.conditions:
+        return decision  # what never had a status gets none now: it must stay tellable from one that was never launched
     return replace(decision, status=summarized(this, decision.status, world, accepted))
+
+
+def of_our_server(this: SkyCluster, world: World) -> World:
+    """Return a world in which nothing is known if the object's cluster is on another server: what that one has, this one can't tell."""
+    record = this.status.cluster
+    if record is None or not record.server or not world.server or record.server == world.server:
+        return world
+    return World(
+        now=world.now,
+        server=record.server,
+        complaint=f"The cluster is on {record.server}, the controller is set to {world.server}. If that is the same server under "
+        f"another address: kubectl patch skyc {this.name} -n {this.namespace} --subresource=status --type=merge "
+        f'-p \'{{"status":{{"cluster":{{"server":"{world.server}"}}}}}}\'',
+    )
 
 
 def judge(this: SkyCluster, world: World) -> Accepted:
@@ -98,13 +116,17 @@ def judge(this: SkyCluster, world: World) -> Accepted:
     launch = this.status.launch
     if launch is not None:
         return _judge_edit(this, launch)
+    if isinstance(world.cluster, Cluster) and world.cluster.uid_label != this.uid:
+        name = world.cluster.name
+        return Accepted(Reason.NAME_CONFLICT, f"SkyPilot has a cluster {name} that is not ours. Take it down: sky down {name}")
+    return _judge_task(this)
+
+
+def _judge_task(this: SkyCluster) -> Accepted:
     try:
         task.check(this.spec.task)
     except task.TaskRejected as rejection:
         return Accepted(Reason(rejection.reason), str(rejection))
-    if isinstance(world.cluster, Cluster) and world.cluster.uid_label != this.uid:
-        name = world.cluster.name
-        return Accepted(Reason.NAME_CONFLICT, f"SkyPilot has a cluster {name} that is not ours. Take it down: sky down {name}")
     return Accepted(Reason.TASK_ACCEPTED)
 
 
@@ -137,11 +159,12 @@ def deleting(this: SkyCluster, world: World, _accepted: Accepted) -> Decision | 
 
 
 def _nothing_to_tear_down(this: SkyCluster, world: World) -> bool:
-    """Without an attempt nothing was ever asked of SkyPilot, unless our status was wiped and SkyPilot shows our cluster."""
+    """Without an attempt nothing was ever asked of SkyPilot, unless our status was wiped: then SkyPilot must say so too."""
     if records.is_terminated(this.status):
         return True
     ours = isinstance(world.cluster, Cluster) and world.cluster.uid_label == this.uid
-    return this.status.launch is None and not ours and not world.active
+    was_wiped_perhaps = not this.status.conditions and (world.cluster is None or world.active is None)
+    return this.status.launch is None and not ours and not world.active and not was_wiped_perhaps
 
 
 def finished(this: SkyCluster, world: World, _accepted: Accepted) -> Decision | None:
@@ -150,7 +173,7 @@ def finished(this: SkyCluster, world: World, _accepted: Accepted) -> Decision | 
         return None
     if records.is_terminated(this.status):
         return Decision(this.status, None, None)
-    if wants_down(this):
+    if records.wants_down(this):
         return tear_down(this, world) or Decision(records.torn_down(this.status), None, None)
     if _is_gone(world):
         return Decision(records.torn_down(this.status), None, None)
@@ -167,19 +190,21 @@ def unreachable(this: SkyCluster, world: World, _accepted: Accepted) -> Decision
 def follow_job(this: SkyCluster, world: World, _accepted: Accepted) -> Decision | None:
     """The job's end is the object's end: Complete or Failed, in SkyPilot's words."""
     record = this.status.job
-    if record is None or is_set_up(this):
+    if record is None or records.is_set_up(this.status):
         return None
     status = records.with_cluster(this.status, world)
     job = own_job(world.jobs or (), record.name)
     if job is not None and job.status is not JobStatus.UNKNOWN:
         return _job_seen(this, records.job_seen(status, record, job), job, world)
+    if _is_up(world) and not world.queue_was_read:
+        return Decision(status)
     if _is_gone(world) or _is_given_up(record, world):
         return Decision(records.failed(this, status, _loss(this, record), world.now), None, 0)
     return Decision(records.job_unseen(status, record, world.now))
 
 
 def _job_seen(this: SkyCluster, status: SkyClusterStatus, job: Job, world: World) -> Decision:
-    if job.status is JobStatus.SUCCEEDED and not task.has_run(this.spec.task):
+    if job.status is JobStatus.SUCCEEDED and not records.has_run(this):
         return Decision(status)
     if job.status is JobStatus.SUCCEEDED:
         return Decision(records.completed(this, status, world.now), None, 0)
@@ -190,7 +215,13 @@ def _job_seen(this: SkyCluster, status: SkyClusterStatus, job: Job, world: World
 
 
 def _is_given_up(record: JobRecord, world: World) -> bool:
-    return not _is_up(world) and record.unknown_since is not None and world.now - record.unknown_since >= JOB_UNKNOWN_TIME
+    """A queue that could not be read for long on a cluster that is not UP, or that was read all the time and lacks our job.
+
+    Time in which we could not look does not count: after an outage SkyPilot's own rows may be stale for a while.
+    """
+    if record.unknown_since is None or world.reachable_since is None or (_is_up(world) and world.jobs is None):
+        return False
+    return world.now - max(record.unknown_since, world.reachable_since) >= JOB_UNKNOWN_TIME
 
 
 def _loss(this: SkyCluster, record: JobRecord) -> failures.Failure:
@@ -211,18 +242,11 @@ def follow_request(this: SkyCluster, world: World, _accepted: Accepted) -> Decis
     if world.launch is ABSENT:
         return Decision(records.unacknowledged(status, launch, world.now), None, SOON_SECONDS)
     if isinstance(world.outcome, Launched):
-        return _launch_succeeded(this, status, launch, world.outcome, world)
+        return Decision(records.launched(this, status, launch, world.outcome.job_id, world.now), None, 0)
     if isinstance(world.outcome, RequestError):
         return _launch_failed(this, status, launch, world.outcome, world)
     waiting = isinstance(world.launch, Request) and world.launch.status.active
     return Decision(status, None, LATER_SECONDS if waiting else SOON_SECONDS)
-
-
-def _launch_succeeded(this: SkyCluster, status: SkyClusterStatus, launch: LaunchRecord, result: Launched, world: World) -> Decision:
-    if result.job_id is None and task.has_run(this.spec.task):
-        words = f"SkyPilot's request {launch.request_id} succeeded, but submitted no job for task.run."
-        return Decision(records.failed(this, status, failures.Failure(Reason.SKYPILOT_ERROR, words), world.now), None, 0)
-    return Decision(records.launched(this, status, launch, result.job_id, world.now), None, 0)
 
 
 def _launch_failed(this: SkyCluster, status: SkyClusterStatus, launch: LaunchRecord, error: RequestError, world: World) -> Decision:
@@ -242,9 +266,18 @@ def adopt(this: SkyCluster, world: World, accepted: Accepted) -> Decision | None
         return Decision(records.launched(this, status, launch, job.id, world.now), None, 0)
     if isinstance(world.attempt, Request):
         return Decision(records.acknowledged(status, launch, world.attempt.id, world.now), None, 0)
-    if accepted.ok and not world.active and _shows_no_trace(world) and is_settled(launch, world):
+    if world.active or not _shows_no_trace(world) or not is_settled(launch, world):
+        return Decision(status, None, SOON_SECONDS)
+    return _send_again(this, status, launch, world, accepted)
+
+
+def _send_again(this: SkyCluster, status: SkyClusterStatus, launch: LaunchRecord, world: World, accepted: Accepted) -> Decision:
+    """Send what never arrived. If it was edited meanwhile, the new task takes its place first, and settles like the old one."""
+    if accepted.ok:
         return _send(this, records.unacknowledged(status, launch, world.now))
-    return Decision(status, None, SOON_SECONDS)
+    if _judge_task(this).ok:
+        return Decision(records.rewritten(this, launch, world.now), None, 0)
+    return Decision(status)
 
 
 def _shows_no_trace(world: World) -> bool:
@@ -256,7 +289,8 @@ def is_settled(launch: LaunchRecord, world: World) -> bool:
     """Return whether a launch whose answer was lost had its time to show up on a server that answers."""
     if world.reachable_since is None:
         return False
-    return world.now - max(launch.requested_at, world.reachable_since) >= SETTLE_TIME
+    since = max(launch.requested_at, world.reachable_since, world.acted_at or launch.requested_at)
+    return world.now - since >= SETTLE_TIME
 
 
 def up(this: SkyCluster, world: World, _accepted: Accepted) -> Decision | None:
@@ -289,11 +323,6 @@ def submit(this: SkyCluster, world: World, _accepted: Accepted) -> Decision:
 RULES: Final = (guard, deleting, finished, unreachable, follow_job, follow_request, adopt, up, rejected, submit)
 
 
-def own_job(jobs: tuple[Job, ...], name: str) -> Job | None:
-    """Return our job: the lowest id of that name, since a duplicate that slipped through stops at the attempt fence."""
-    return min((job for job in jobs if job.name == name), key=lambda job: job.id, default=None)
-
-
 def tear_down(this: SkyCluster, world: World) -> Decision | None:
     """Return the next step towards a cluster that is gone, or None once it is confirmed gone.
 
@@ -305,7 +334,7 @@ def tear_down(this: SkyCluster, world: World) -> Decision | None:
     others = tuple(request.id for request in world.active if request.name != "down")
     is_going_down = len(others) < len(world.active)
     wants_down_now = not is_going_down and (bool(others) or isinstance(world.cluster, Cluster))
-    if others or wants_down_now:
+    if others or (wants_down_now and world.may_down):
         return Decision(status, TearDown(records.cluster_name(this), others, wants_down_now), SOON_SECONDS)
     if _is_gone(world) and _is_answered(this.status.launch, world):
         return None

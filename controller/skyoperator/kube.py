@@ -5,6 +5,7 @@ Everything goes through CustomObjectsApi, which serves any API group: the typed 
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -174,6 +175,20 @@ def _stub(this: SkyCluster) -> Json:
     }
 
 
+def _kind_of(error: ApiException, key: Key) -> type[KubeError]:
+    """A 404 means gone only if kube-apiserver says it of this very object: a proxy, or a CRD that is not served yet, says 404 too."""
+    if error.status == HTTPStatus.CONFLICT:
+        return Conflict
+    if error.status != HTTPStatus.NOT_FOUND:
+        return KubeError
+    try:
+        details = json.loads(error.body or "")["details"]
+        is_ours = details["name"] == key.name and details["kind"] == PLURAL
+    except (ValueError, KeyError, TypeError):
+        is_ours = False
+    return Gone if is_ours else KubeError
+
+
 class _explained:  # noqa: N801 - used as a statement
     """Turn what the client raises into a KubeError that names the deed and the object."""
 
@@ -184,7 +199,8 @@ class _explained:  # noqa: N801 - used as a statement
 
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, ApiException):
-            kind = {HTTPStatus.CONFLICT: Conflict, HTTPStatus.NOT_FOUND: Gone}.get(error.status, KubeError)
-            raise kind(f"could not {self._deed} {self._key}: HTTP {error.status} {error.body or error.reason}") from error
+            raise _kind_of(error, self._key)(
+                f"could not {self._deed} {self._key}: HTTP {error.status} {error.body or error.reason}"
+            ) from error
         if isinstance(error, (aiohttp.ClientError, TimeoutError)):
             raise KubeError(f"could not {self._deed} {self._key}: the Kubernetes API does not answer ({error!r})") from error

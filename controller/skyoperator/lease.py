@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
-from time import monotonic
+from time import CLOCK_BOOTTIME, clock_gettime
 from typing import Any, Final, NoReturn, cast
 
 import aiohttp
@@ -31,6 +31,11 @@ REQUEST_TIMEOUT_SECONDS: Final = 5.0
 _LEASES: Final = ("coordination.k8s.io", "v1")
 
 
+def time_since_boot() -> float:
+    """Return the seconds since boot; unlike the monotonic clock this one goes on while the machine is suspended."""
+    return clock_gettime(CLOCK_BOOTTIME)
+
+
 class LeaseLostError(Exception):
     """We are no longer the active controller and must act no more."""
 
@@ -38,7 +43,7 @@ class LeaseLostError(Exception):
 class Lease:
     """Our hold on the lease. `acquire`, then `hold` beside everything else; `seconds_left` before what must not overlap."""
 
-    def __init__(self, client: ApiClient, *, namespace: str, name: str, holder: str, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, client: ApiClient, *, namespace: str, name: str, holder: str, clock: Callable[[], float] = time_since_boot) -> None:
         self._api = CustomObjectsApi(client)
         self._namespace, self._name, self._holder = namespace, name, holder
         self._clock = clock

@@ -1,8 +1,7 @@
 """One pair of eyes on SkyPilot for all objects.
 
-Two calls (active requests, then cluster rows: in that order, so that a launch is seen in one or the other) answer for every object,
-however many there are; only queues are read cluster by cluster, under a cap. An object is woken when something about its cluster has
-changed, and never by a look that shows the same as before.
+Two calls answer for every object, however many there are; only queues are read cluster by cluster, under a cap and beside the passes.
+An object is woken when something about its cluster has changed, and never by a look that shows the same as before.
 
 What an object is shown is never older than its own last action (`acted`): a list that was taken before our POST says nothing of it.
 """
@@ -12,101 +11,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, TypeVar
 
-from skyoperator.api.v1alpha1 import TERMINATED, ConditionType, SkyCluster
 from skyoperator.clock import utc_now
-from skyoperator.conditions import is_true
-from skyoperator.decide import CONFIRM_SECONDS, own_job
-from skyoperator.records import attempt_name, cluster_name
-from skyoperator.sky.types import (
-    Cluster,
-    ClusterStatus,
-    Job,
-    JobStatus,
-    Launched,
-    Request,
-    RequestError,
-    SkyPilot,
-    SkyPilotError,
-    UnknownRequest,
-)
-from skyoperator.summary import is_set_up
+from skyoperator.decide import CONFIRM_SECONDS
+from skyoperator.failures import LOST
+from skyoperator.queue_reader import QueueReader
+from skyoperator.sky.types import Cluster, ClusterStatus, Launched, Request, RequestError, SkyPilot, SkyPilotError, UnknownRequest
+from skyoperator.snapshot import NOTHING_YET, Snapshot, monotonic, take
+from skyoperator.subject import Subject
 from skyoperator.world import ABSENT, Absent, World
 
 logger = logging.getLogger(__name__)
 
 URGENT_SECONDS: Final = 2.0
 CALM_SECONDS: Final = 10.0
-QUEUE_SECONDS: Final = (2.0, 15.0)
-"""Between two reads of one queue: at first, and at most, when nothing has changed for a while."""
 QUEUE_READERS: Final = 8
 """Queues read at once: SkyPilot's API server answers 5-8 a second on 2 cores, and each takes one of its short workers."""
-UNBROKEN_SECONDS: Final = 30.0
-"""A longer pause between two polls starts `reachable_since` anew: nobody knows what the server did meanwhile."""
-END_OF_JOB: Final = re.compile(r"^.*\bfailed with return code.*$|^.*\bskyoperator: not running.*$", re.MULTILINE)
-WORDS_TRIES: Final = 3
+LONGEST_DOWN_BACKOFF_SECONDS: Final = 60.0
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What an object needs to know; follows from its status alone."""
-
-    cluster_name: str
-    request_id: str | None = None
-    """The launch to follow."""
-    attempt_name: str | None = None
-    """The attempt to look for under its own name, while no request of it is known."""
-    job_name: str | None = None
-    """The job to follow."""
-    is_urgent: bool = True
-
-    @property
-    def wants_queue(self) -> bool:
-        """Whether the cluster's queue is of interest."""
-        return self.job_name is not None or self.attempt_name is not None
-
-
-def subject_of(this: SkyCluster) -> Subject | None:
-    """Return what to look at on behalf of the object, or None if there is nothing left to see."""
-    status, name = this.status, cluster_name(this)
-    if status.cluster is not None and status.cluster.status == TERMINATED:
-        return None
-    ended = any(is_true(status.conditions, type_) for type_ in (ConditionType.COMPLETE, ConditionType.FAILED))
-    if ended or this.deleting or status.launch is None:
-        is_kept = ended and not this.deleting and this.spec.when_finished == "Keep"
-        return Subject(name, is_urgent=not is_kept)
-    if status.launch.finished_at is not None:
-        return Subject(name, job_name=status.job.name if status.job and not is_set_up(this) else None, is_urgent=False)
-    if status.launch.request_id is not None:
-        return Subject(name, request_id=status.launch.request_id)
-    return Subject(name, attempt_name=attempt_name(this, status.launch))
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """One look at everything. `active` and `clusters` are None when the server did not answer."""
-
-    taken_at: float
-    """When the look began, by the monotonic clock, in seconds."""
-    reachable_since: datetime | None = None
-    active: dict[str, tuple[Request, ...]] | None = None
-    clusters: dict[str, Cluster] | None = None
-    complaint: str = ""
-
-    def requests_of(self, name: str) -> tuple[Request, ...] | None:
-        """Return the cluster's active requests; None if not known."""
-        return None if self.active is None else self.active.get(name, ())
-
-    def cluster(self, name: str) -> Cluster | Absent | None:
-        """Return the cluster's row, ABSENT if there is none, None if not known."""
-        return None if self.clusters is None else self.clusters.get(name, ABSENT)
 
 
 @dataclass(slots=True)
@@ -115,13 +42,33 @@ class Followed:
 
     subject: Subject
     wake: Callable[[], None]
-    not_before: float = 0.0
-    """Looks that began earlier don't count: we have acted since."""
+    not_before: float
+    """Looks that began earlier don't count: we have acted since, or nobody has looked for long."""
+    acted_at: datetime | None = None
     first_empty: float | None = None
     last_empty: float | None = None
-    jobs: tuple[Job, ...] | None = None
-    jobs_taken_at: float = -1.0
-    reader: asyncio.Task[None] | None = field(default=None, repr=False)
+    reader: QueueReader | None = None
+    down_id: str | None = None
+    down_failures: int = 0
+    down_error: str = ""
+    down_again_at: float = 0.0
+
+    @property
+    def empty_seconds(self) -> float:
+        """Between the first and the last of an unbroken row of empty looks."""
+        if self.first_empty is None or self.last_empty is None:
+            return 0.0
+        return self.last_empty - self.first_empty
+
+    def changed(self) -> None:
+        """Wake whoever waits now."""
+        self.wake()
+
+    def stop_reading(self) -> None:
+        """Read the queue no more, and forget what was in it."""
+        if self.reader is not None:
+            self.reader.stop()
+            self.reader = None
 
 
 class Observer:
@@ -132,10 +79,10 @@ class Observer:
         self._server = server
         self._now = now
         self._followed: dict[str, Followed] = {}
-        self._snapshot = Snapshot(taken_at=-1.0, complaint="SkyPilot has not been asked yet.")
+        self._snapshot = NOTHING_YET
         self._wanted = asyncio.Event()
         self._polled = asyncio.Condition()
-        self._readers = asyncio.Semaphore(QUEUE_READERS)
+        self._gate = asyncio.Semaphore(QUEUE_READERS)
 
     async def run(self) -> None:
         """Poll for ever: often while something is on its way, seldom while all is calm, not at all while nobody waits."""
@@ -153,85 +100,64 @@ class Observer:
         return URGENT_SECONDS if urgent else CALM_SECONDS
 
     async def _poll(self) -> None:
-        before, self._snapshot = self._snapshot, await self._take()
+        before = self._snapshot
+        self._snapshot = await take(self._sky, before, self._now())
         for followed in list(self._followed.values()):
             self._note(followed, before, self._snapshot)
         async with self._polled:
             self._polled.notify_all()
 
-    async def _take(self) -> Snapshot:
-        taken_at, previous = _monotonic(), self._snapshot
-        try:
-            active = await self._sky.active_requests()
-            clusters = await self._sky.clusters()
-        except SkyPilotError as error:
-            if previous.reachable_since is not None or previous.taken_at < 0:
-                logger.warning("SkyPilot does not answer: %s", error)
-            return Snapshot(taken_at, complaint=str(error))
-        unbroken = taken_at - previous.taken_at <= UNBROKEN_SECONDS
-        since = previous.reachable_since if unbroken and previous.reachable_since else self._now()
-        return Snapshot(taken_at, since, _by_cluster(active), {cluster.name: cluster for cluster in clusters})
-
     def _note(self, followed: Followed, before: Snapshot, after: Snapshot) -> None:
         """Remember emptiness, keep the queue's reader at work, and wake the object if its cluster looks different now."""
-        name = followed.subject.cluster_name
-        was_gone_for = _empty_seconds(followed)
+        name, was_empty_for = followed.subject.cluster_name, followed.empty_seconds
         _note_emptiness(followed, after)
-        self._keep_reading(followed, after)
+        self._keep_reading(followed)
         changed = before.requests_of(name) != after.requests_of(name) or before.cluster(name) != after.cluster(name)
-        if changed or was_gone_for < CONFIRM_SECONDS <= _empty_seconds(followed):
+        if changed or was_empty_for < CONFIRM_SECONDS <= followed.empty_seconds:
             followed.wake()
 
-    def _keep_reading(self, followed: Followed, snapshot: Snapshot) -> None:
-        row = snapshot.cluster(followed.subject.cluster_name)
-        wanted = followed.subject.job_name is not None and isinstance(row, Cluster) and row.status is ClusterStatus.UP
-        if wanted and (followed.reader is None or followed.reader.done()):
-            followed.reader = asyncio.create_task(self._read_queue(followed), name=f"queue {followed.subject.cluster_name}")
-        if not wanted and followed.reader is not None:
-            followed.reader.cancel()
-            followed.reader = None
-
-    async def _read_queue(self, followed: Followed) -> None:
-        least, most = QUEUE_SECONDS
-        pause = least
-        while True:
-            await asyncio.sleep(pause)
-            before = followed.jobs
-            await self._refresh_queue(followed)
-            changed = followed.jobs != before
-            pause = least if changed else min(pause * 1.3, most)
-            if changed:
-                followed.wake()
-
-    async def _refresh_queue(self, followed: Followed) -> None:
-        async with self._readers:
-            taken_at = _monotonic()
-            jobs = await _or_none(self._sky.jobs(followed.subject.cluster_name))
-        followed.jobs, followed.jobs_taken_at = jobs, taken_at
+    def _keep_reading(self, followed: Followed) -> None:
+        """A queue is read while somebody looks for a job in it and its cluster is UP; what was read of it counts no longer than that."""
+        row, wanted = self._snapshot.cluster(followed.subject.cluster_name), followed.subject.queue_name
+        if row is None:
+            return
+        is_up = isinstance(row, Cluster) and row.status is ClusterStatus.UP
+        if wanted is None or not is_up:
+            followed.stop_reading()
+        elif followed.reader is None:
+            followed.reader = QueueReader(
+                self._sky,
+                cluster_name=followed.subject.cluster_name,
+                job_name=wanted,
+                gate=self._gate,
+                changed=followed.changed,
+            )
 
     def follow(self, subject: Subject, wake: Callable[[], None]) -> None:
         """Keep an eye on the subject's cluster and call `wake` when it changes."""
         followed = self._followed.get(subject.cluster_name)
         if followed is None:
-            self._followed[subject.cluster_name] = Followed(subject, wake)
+            followed = self._followed[subject.cluster_name] = Followed(subject, wake, monotonic() - CALM_SECONDS)
             self._wanted.set()
-            return
         if subject.is_urgent and not followed.subject.is_urgent:
             self._wanted.set()
         followed.subject, followed.wake = subject, wake
+        self._keep_reading(followed)
 
     def forget(self, name: str) -> None:
         """Look at this cluster no more."""
         followed = self._followed.pop(name, None)
-        if followed is not None and followed.reader is not None:
-            followed.reader.cancel()
+        if followed is not None:
+            followed.stop_reading()
 
-    def acted(self, name: str) -> None:
+    def acted(self, name: str, *, down_id: str | None = None) -> None:
         """Count no look that began before now: we have just asked SkyPilot to change this cluster."""
         followed = self._followed.get(name)
         if followed is not None:
-            followed.not_before = _monotonic()
+            followed.not_before = monotonic()
+            followed.acted_at = self._now()
             followed.first_empty = followed.last_empty = None
+            followed.down_id = down_id or followed.down_id
             self._wanted.set()
 
     async def look(self, subject: Subject) -> World:
@@ -242,41 +168,43 @@ class Observer:
             now=self._now(),
             server=self._server,
             reachable_since=snapshot.reachable_since,
+            acted_at=followed.acted_at,
             cluster=snapshot.cluster(subject.cluster_name),
             active=snapshot.requests_of(subject.cluster_name),
-            empty_seconds=_empty_seconds(followed),
+            empty_seconds=followed.empty_seconds,
             complaint=snapshot.complaint,
         )
         if snapshot.active is None:
             return world
-        world = await self._with_launch(world, subject, snapshot)
-        world = await self._with_queue(world, subject, followed)
-        return replace(world, now=self._now())
+        world = await self._with_launch(world, subject)
+        world = await self._with_down(world, followed)
+        return replace(_with_queue(world, followed), now=self._now())
 
     async def _snapshot_since(self, not_before: float) -> Snapshot:
         """Return the first snapshot that began at `not_before` or later; one poll answers everybody who waits."""
         async with self._polled:
-            while self._snapshot.taken_at < not_before or self._snapshot.taken_at < 0:
+            while self._snapshot.taken_at < max(not_before, 0.0):
                 self._wanted.set()
                 await self._polled.wait()
             return self._snapshot
 
-    async def _with_launch(self, world: World, subject: Subject, snapshot: Snapshot) -> World:
-        name = subject.cluster_name
+    async def _with_launch(self, world: World, subject: Subject) -> World:
         if subject.request_id is not None:
-            active = snapshot.requests_of(name) or ()
-            launch = next((request for request in active if request.id == subject.request_id), None) or await self._final(subject)
+            active = (request for request in world.active or () if request.id == subject.request_id)
+            launch = next(active, None) or await self._finished(subject.cluster_name, subject.request_id)
             outcome = await self._outcome(launch)
-            return replace(world, launch=ABSENT if outcome is ABSENT else launch, outcome=None if outcome is ABSENT else outcome)
+            if outcome is ABSENT:
+                return replace(world, launch=ABSENT)
+            return replace(world, launch=launch, outcome=outcome)
         if subject.attempt_name is not None:
-            return replace(world, attempt=await self._attempt(name, subject.attempt_name))
+            return replace(world, attempt=await self._attempt(subject.cluster_name, subject.attempt_name))
         return world
 
-    async def _final(self, subject: Subject) -> Request | Absent | None:
-        requests = await _or_none(self._sky.requests_of(subject.cluster_name))
+    async def _finished(self, name: str, request_id: str) -> Request | Absent | None:
+        requests = await _or_none(self._sky.requests_of(name))
         if requests is None:
             return None
-        return next((request for request in requests if request.id == subject.request_id), ABSENT)
+        return next((request for request in requests if request.id == request_id), ABSENT)
 
     async def _outcome(self, launch: Request | Absent | None) -> Launched | RequestError | Absent | None:
         if not isinstance(launch, Request) or launch.status.active:
@@ -289,50 +217,41 @@ class Observer:
             return None
 
     async def _attempt(self, name: str, attempt: str) -> Request | Absent | None:
+        """Return the launch request of exactly that attempt. One that the server dropped is no trace of it."""
         requests = await _or_none(self._sky.requests_of(name))
         if requests is None:
             return None
         for request in (request for request in requests if request.name == "launch"):
             try:
-                if await self._sky.task_name_of(request.id) == attempt:
-                    return request
+                if await self._sky.task_name_of(request.id) != attempt:
+                    continue
             except UnknownRequest:
                 continue
             except SkyPilotError:
                 return None
+            outcome = await self._outcome(request)
+            if not (isinstance(outcome, RequestError) and outcome.type in LOST):
+                return request
         return ABSENT
 
-    async def _with_queue(self, world: World, subject: Subject, followed: Followed) -> World:
-        if not subject.wants_queue or not isinstance(world.cluster, Cluster):
-            return world
-        if followed.jobs_taken_at < followed.not_before or followed.jobs_taken_at < 0 or subject.attempt_name is not None:
-            await self._refresh_queue(followed)
-        job = own_job(followed.jobs or (), subject.job_name) if subject.job_name else None
-        failed = job is not None and job.status.terminal and job.status is not JobStatus.SUCCEEDED
-        words = await self._words(subject.cluster_name, job) if job is not None and failed else ""
-        return replace(world, jobs=followed.jobs, job_words=words)
-
-    async def _words(self, name: str, job: Job) -> str:
-        """The last line may be written a moment after the status; a log that can't be read holds up no verdict for long."""
-        for _ in range(WORDS_TRIES):
-            tail = await _or_none(self._sky.log_tail(name, job.id, 20)) or ""
-            words = "\n".join(match.group(0).strip() for match in END_OF_JOB.finditer(tail))
-            if words:
-                return words
-            await asyncio.sleep(1)
-        return ""
+    async def _with_down(self, world: World, followed: Followed) -> World:
+        """Find out what became of our /down: one that failed is said, and asked again ever more seldom."""
+        is_over = followed.down_id is not None and all(request.id != followed.down_id for request in world.active or ())
+        if followed.down_id is not None and is_over and isinstance(world.cluster, Cluster):
+            error = await _error_of(self._sky, followed.down_id)
+            followed.down_id, followed.down_error = None, error
+            followed.down_failures = followed.down_failures + 1 if error else 0
+            pause = min(2.0**followed.down_failures, LONGEST_DOWN_BACKOFF_SECONDS)
+            followed.down_again_at = monotonic() + pause if error else 0.0
+        return replace(world, down_error=followed.down_error, may_down=monotonic() >= followed.down_again_at)
 
 
-def _monotonic() -> float:
-    return asyncio.get_running_loop().time()
-
-
-def _by_cluster(requests: tuple[Request, ...]) -> dict[str, tuple[Request, ...]]:
-    by_cluster: dict[str, tuple[Request, ...]] = {}
-    for request in requests:
-        if request.cluster_name is not None:
-            by_cluster[request.cluster_name] = (*by_cluster.get(request.cluster_name, ()), request)
-    return by_cluster
+def _with_queue(world: World, followed: Followed) -> World:
+    """Show the queue as last read, if that was after our last action."""
+    reader = followed.reader
+    if reader is None or reader.taken_at < followed.not_before:
+        return world
+    return replace(world, queue_was_read=True, jobs=reader.jobs, job_words=reader.words)
 
 
 def _note_emptiness(followed: Followed, snapshot: Snapshot) -> None:
@@ -347,10 +266,13 @@ def _note_emptiness(followed: Followed, snapshot: Snapshot) -> None:
     followed.last_empty = snapshot.taken_at
 
 
-def _empty_seconds(followed: Followed) -> float:
-    if followed.first_empty is None or followed.last_empty is None:
-        return 0.0
-    return followed.last_empty - followed.first_empty
+async def _error_of(sky: SkyPilot, request_id: str) -> str:
+    """Return why a finished request failed, or "" if it did not or nobody knows."""
+    try:
+        outcome = await sky.result_of(request_id)
+    except SkyPilotError:
+        return ""
+    return outcome.message if isinstance(outcome, RequestError) else ""
 
 
 async def _or_none(question: Awaitable[T]) -> T | None:

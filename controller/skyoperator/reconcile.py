@@ -20,8 +20,9 @@ from skyoperator.decide import Action, AddFinalizer, Decision, Launch, RemoveFin
 from skyoperator.failures import launch_refused
 from skyoperator.kube import Conflict, Key, Kube, KubeError
 from skyoperator.metrics import LAUNCHES
-from skyoperator.observe import Observer, subject_of
+from skyoperator.observe import Observer
 from skyoperator.sky.types import UID_LABEL, SkyPilot, SkyPilotRefused, SkyPilotUnreachable
+from skyoperator.subject import subject_of
 from skyoperator.summary import summarized
 from skyoperator.transitions import transitions
 from skyoperator.world import World
@@ -128,13 +129,14 @@ class Reconciler:
         return this
 
     async def _tear_down(self, action: TearDown) -> None:
+        down_id: str | None = None
         try:
             if action.cancel:
                 await self._sky.cancel(action.cancel)
             if action.down:
-                await self._sky.down(action.cluster_name)
+                down_id = await self._sky.down(action.cluster_name)
         finally:
-            self._observer.acted(action.cluster_name)
+            self._observer.acted(action.cluster_name, down_id=down_id)
 
     async def _launch(self, this: SkyCluster, action: Launch, world: World) -> SkyCluster:
         text = task.render(this.spec.task, job_name=action.job_name, labels=labels_of(this))

@@ -18,7 +18,7 @@ from skyoperator.api.v1alpha1 import (
 )
 from skyoperator.conditions import Verdict, is_true, true, updated
 from skyoperator.failures import Failure
-from skyoperator.sky.types import Job
+from skyoperator.sky.types import Job, JobStatus
 from skyoperator.world import ABSENT, World
 
 
@@ -46,8 +46,34 @@ def attempt_name(this: SkyCluster, launch: LaunchRecord) -> str:
 def written_down(this: SkyCluster, world: World) -> SkyClusterStatus:
     """Return the status with a first attempt in it, before SkyPilot is asked."""
     name = task.cluster_name(this.name, this.uid)
-    launch = LaunchRecord(attempt=1, task_digest=task.digest(this.spec.task), requested_at=world.now)
+    launch = _of_task(this, LaunchRecord(attempt=1, task_digest="", has_run=False, requested_at=world.now))
     return this.status.model_copy(update={"cluster": ClusterRecord(name=name, server=world.server), "launch": launch})
+
+
+def rewritten(this: SkyCluster, launch: LaunchRecord, now: datetime) -> SkyClusterStatus:
+    """Return the status of an attempt that never reached SkyPilot and whose task was edited meanwhile: it is the new task's attempt."""
+    return unacknowledged(this.status, _of_task(this, launch), now)
+
+
+def _of_task(this: SkyCluster, launch: LaunchRecord) -> LaunchRecord:
+    facts = {"task_digest": task.digest(this.spec.task), "has_run": task.has_run(this.spec.task)}
+    return launch.model_copy(update=facts)
+
+
+def has_run(this: SkyCluster) -> bool:
+    """Return whether the task has something to run: as launched, whatever it was edited to since."""
+    return this.status.launch.has_run if this.status.launch else task.has_run(this.spec.task)
+
+
+def is_set_up(status: SkyClusterStatus) -> bool:
+    """Return whether the job was just the task's setup, and is done: SkyPilot runs setup as a job, also with nothing to run after it."""
+    is_setup = status.launch is not None and not status.launch.has_run
+    return is_setup and status.job is not None and status.job.status == JobStatus.SUCCEEDED
+
+
+def wants_down(this: SkyCluster) -> bool:
+    """Return whether the cluster goes when the object is finished. What failed before it had a job leaves nothing worth keeping."""
+    return this.spec.when_finished == "Down" or this.status.job is None
 
 
 def unacknowledged(status: SkyClusterStatus, launch: LaunchRecord, now: datetime) -> SkyClusterStatus:
@@ -63,9 +89,12 @@ def acknowledged(status: SkyClusterStatus, launch: LaunchRecord, request_id: str
 
 
 def launched(this: SkyCluster, status: SkyClusterStatus, launch: LaunchRecord, job_id: int | None, now: datetime) -> SkyClusterStatus:
-    """Return the status of a launch that succeeded, with the job that came of it, if any."""
-    name = attempt_name(this, launch)
-    job = JobRecord(id=job_id, name=name, display_name=this.spec.task.get("name")) if job_id is not None else None
+    """Return the status of a launch that succeeded, with the job that came of it, if any.
+
+    SkyPilot may not tell the job's id, even of a task with `run` (sky/server/requests/requests.py:271): it is then found by its name.
+    """
+    is_expected = job_id is not None or launch.has_run
+    job = JobRecord(id=job_id, name=attempt_name(this, launch), display_name=this.spec.task.get("name")) if is_expected else None
     record = launch.model_copy(update={"finished_at": now})
     return status.model_copy(update={"launch": record, "job": job, "start_time": status.start_time or now})
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from skyoperator import task
-from skyoperator.api.v1alpha1 import TERMINATED, ConditionType, Phase, Reason, SkyCluster, SkyClusterStatus
+from skyoperator.api.v1alpha1 import ConditionType, Phase, Reason, SkyCluster, SkyClusterStatus
 from skyoperator.conditions import Verdict, false, find, is_true, true, unknown, updated
-from skyoperator.sky.types import Cluster, ClusterStatus, JobStatus
+from skyoperator.failures import bounded
+from skyoperator.records import is_set_up, is_terminated, wants_down
+from skyoperator.sky.types import Cluster, ClusterStatus
 from skyoperator.world import ABSENT, World
 
 
@@ -47,16 +48,6 @@ def summarized(this: SkyCluster, status: SkyClusterStatus, world: World, accepte
     )
 
 
-def wants_down(this: SkyCluster) -> bool:
-    """Whether the cluster goes when the object is finished. What failed before it had a job leaves nothing worth keeping."""
-    return this.spec.when_finished == "Down" or this.status.job is None
-
-
-def is_set_up(this: SkyCluster) -> bool:
-    """Whether the job was just the task's setup, and is done: SkyPilot runs setup as a job, also where there is nothing to run after it."""
-    return not task.has_run(this.spec.task) and this.status.job is not None and this.status.job.status == JobStatus.SUCCEEDED
-
-
 def phase_of(this: SkyCluster, status: SkyClusterStatus, accepted: Accepted) -> Phase:
     """Return the one word for the state that the records describe."""
     if this.deleting:
@@ -67,14 +58,13 @@ def phase_of(this: SkyCluster, status: SkyClusterStatus, accepted: Accepted) -> 
         return Phase.PENDING if accepted.ok else Phase.FAILED
     if status.launch.finished_at is None:
         return Phase.LAUNCHING
-    if task.has_run(this.spec.task):
+    if status.launch.has_run:
         return Phase.RUNNING
-    return Phase.READY if status.job is None or status.job.status == JobStatus.SUCCEEDED else Phase.LAUNCHING
+    return Phase.READY if status.job is None or is_set_up(status) else Phase.LAUNCHING
 
 
 def _phase_after_the_end(this: SkyCluster, status: SkyClusterStatus) -> Phase:
-    terminated = status.cluster is None or status.cluster.status == TERMINATED
-    if wants_down(this) and not terminated:
+    if wants_down(this) and status.cluster is not None and not is_terminated(status):
         return Phase.STOPPING
     return Phase.SUCCEEDED if is_true(status.conditions, ConditionType.COMPLETE) else Phase.FAILED
 
@@ -86,7 +76,7 @@ def _accepted(accepted: Accepted) -> Verdict:
 
 def _cluster_ready(status: SkyClusterStatus, world: World) -> Verdict:
     """A cluster that was confirmed gone stays so, whatever the server does: a finished object is silent through outages."""
-    if status.cluster is not None and status.cluster.status == TERMINATED:
+    if is_terminated(status):
         return false(ConditionType.CLUSTER_READY, Reason.CLUSTER_ABSENT, "The cluster is gone.")
     if world.cluster is None:
         return unknown(ConditionType.CLUSTER_READY, Reason.SKYPILOT_UNREACHABLE, world.complaint)
@@ -106,7 +96,7 @@ def _end(status: SkyClusterStatus) -> list[Verdict]:
 def _ready(phase: Phase, status: SkyClusterStatus, world: World, accepted: Accepted) -> Verdict:
     type_ = ConditionType.READY
     if phase is Phase.DELETING:
-        return false(type_, Reason.DELETING, "The object is deleted once its cluster is confirmed gone.")
+        return false(type_, Reason.DELETING, _deleting(status, world))
     if is_true(status.conditions, ConditionType.FAILED) and status.failures is not None and status.failures.reason is not None:
         return false(type_, Reason(status.failures.reason), status.failures.message or "")
     if not accepted.ok:
@@ -114,6 +104,16 @@ def _ready(phase: Phase, status: SkyClusterStatus, world: World, accepted: Accep
     if is_true(status.conditions, ConditionType.COMPLETE):
         return true(type_, Reason.JOB_SUCCEEDED, "The job succeeded.")
     return _ready_on_the_way(phase, status, world)
+
+
+def _deleting(status: SkyClusterStatus, world: World) -> str:
+    """Say what holds the object; in an outage what was said before stays."""
+    before = find(status.conditions, ConditionType.READY)
+    if world.active is None and before is not None and before.reason == Reason.DELETING:
+        return before.message
+    if world.down_error:
+        return f"SkyPilot could not take the cluster down, and is asked again: {bounded(world.down_error)}"
+    return "The object is deleted once its cluster is confirmed gone."
 
 
 def _ready_on_the_way(phase: Phase, status: SkyClusterStatus, world: World) -> Verdict:

@@ -24,8 +24,9 @@ logger = logging.getLogger(__name__)
 PASSES_AT_ONCE: Final = 32
 FIRST_BACKOFF_SECONDS: Final = 1.0
 LONGEST_BACKOFF_SECONDS: Final = 60.0
-STOP_SECONDS: Final = 10.0
-"""How long a pass that is under way may take to finish when the controller stops; one cut off is taken up by the next process."""
+STOP_SECONDS: Final = 25.0
+"""How long a pass that is under way may take to finish when the controller stops: longer than a POST, shorter than the 30 s that
+Kubernetes waits before it kills. One that is cut off is taken up by the next process."""
 
 
 @dataclass(slots=True)

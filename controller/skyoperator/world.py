@@ -33,6 +33,8 @@ class World:
     """The API server's endpoint."""
     reachable_since: datetime | None = None
     """Since when the server has answered every look; None while it does not."""
+    acted_at: datetime | None = None
+    """When this process last asked SkyPilot to change the cluster."""
     cluster: Cluster | Absent | None = None
     active: tuple[Request, ...] | None = None
     """The requests on this cluster that the server may still act on."""
@@ -42,11 +44,17 @@ class World:
     """The result of that request, once it has finished."""
     attempt: Request | Absent | None = None
     """A launch request whose task bears exactly the name of our attempt; looked for only while status.launch names no request."""
+    queue_was_read: bool = False
+    """Whether the queue was read, well or not, since the cluster came up and since we last acted on it."""
     jobs: tuple[Job, ...] | None = None
     """The cluster's queue; None while it can't be read."""
     empty_seconds: float = 0.0
     """Between the first and the last look of an unbroken row of looks that found neither an active request nor a row of this cluster."""
     job_words: str = ""
     """What the job's log says of its end."""
+    down_error: str = ""
+    """Why our last /down failed, if it did."""
+    may_down: bool = True
+    """Whether it is time to ask for /down again."""
     complaint: str = ""
     """Why the server does not answer, for people."""

@@ -21,13 +21,13 @@ REJECTED = after(an_object({"runn": "typo"}), a_world())
 UNACKNOWLEDGED = _unacknowledged()
 LAUNCHING = after(an_object(), a_world())
 _LAUNCHED = a_world(cluster=a_cluster(), launch=a_request(RequestStatus.SUCCEEDED), outcome=Launched(1))
-RUNNING = after(LAUNCHING, _LAUNCHED, a_world(cluster=a_cluster(), jobs=(a_job(),)))
+RUNNING = after(LAUNCHING, _LAUNCHED, a_world(cluster=a_cluster(), queue_was_read=True, jobs=(a_job(),)))
 READY = after(
     after(an_object(NO_RUN), a_world()), a_world(cluster=a_cluster(), launch=a_request(RequestStatus.SUCCEEDED), outcome=Launched(None))
 )
-COMPLETE_STOPPING = after(RUNNING, a_world(cluster=a_cluster(), jobs=(a_job(JobStatus.SUCCEEDED),)))
+COMPLETE_STOPPING = after(RUNNING, a_world(cluster=a_cluster(), queue_was_read=True, jobs=(a_job(JobStatus.SUCCEEDED),)))
 COMPLETE = after(COMPLETE_STOPPING, a_world(empty_seconds=10.0))
-FAILED_STOPPING = after(RUNNING, a_world(cluster=a_cluster(), jobs=(a_job(JobStatus.FAILED),)))
+FAILED_STOPPING = after(RUNNING, a_world(cluster=a_cluster(), queue_was_read=True, jobs=(a_job(JobStatus.FAILED),)))
 FAILED = after(FAILED_STOPPING, a_world(empty_seconds=10.0))
 LAUNCH_FAILED = after(
     LAUNCHING, a_world(launch=a_request(RequestStatus.FAILED), outcome=RequestError("ResourcesUnavailableError", "no GPU"))
@@ -35,7 +35,7 @@ LAUNCH_FAILED = after(
 KEPT = after(
     after(an_object(RUN, whenFinished="Keep"), a_world()),
     _LAUNCHED,
-    a_world(cluster=a_cluster(), jobs=(a_job(JobStatus.SUCCEEDED),)),
+    a_world(cluster=a_cluster(), queue_was_read=True, jobs=(a_job(JobStatus.SUCCEEDED),)),
 )
 EDITED = RUNNING.model_copy(update={"spec": an_object({**RUN, "run": "echo other"}).spec, "generation": 2})
 INIT = after(LAUNCHING, a_world(cluster=a_cluster(ClusterStatus.INIT), launch=a_request(), active=(a_request(),)))
@@ -43,7 +43,7 @@ INIT = after(LAUNCHING, a_world(cluster=a_cluster(ClusterStatus.INIT), launch=a_
 SETUP_ONLY = after(
     after(an_object({**NO_RUN, "setup": "pip install x"}), a_world()),
     _LAUNCHED,
-    a_world(cluster=a_cluster(), jobs=(a_job(JobStatus.SETTING_UP),)),
+    a_world(cluster=a_cluster(), queue_was_read=True, jobs=(a_job(JobStatus.SETTING_UP),)),
 )
 
 EVERY_STATE = {

@@ -119,9 +119,17 @@ class TestAdoption:
     def test_it_is_not_sent_again(self, seen: dict[str, Any]) -> None:
         assert decide(UNACKNOWLEDGED, a_world(**seen)).action is None
 
-    def test_an_edit_is_not_sent_under_the_old_attempt(self) -> None:
-        edited = UNACKNOWLEDGED.model_copy(update={"spec": an_object({**RUN, "run": "echo other"}).spec})
-        assert decide(edited, a_world(now=A_MINUTE_LATER, attempt=ABSENT)).action is None
+    def test_an_edit_of_what_never_arrived_is_written_down_and_settles_anew(self) -> None:
+        edited = UNACKNOWLEDGED.model_copy(update={"spec": an_object({**RUN, "run": "echo other"}).spec, "generation": 2})
+        assert decide(edited, a_world(attempt=ABSENT)).action is None
+        this = after(edited, a_world(now=A_MINUTE_LATER, attempt=ABSENT))
+        assert condition(decide(this, a_world(now=A_MINUTE_LATER, attempt=ABSENT)).status, ConditionType.ACCEPTED)[0] == "True"
+        assert decide(this, a_world(now=A_MINUTE_LATER, attempt=ABSENT)).action is None
+        assert decide(this, a_world(now=A_MINUTE_LATER + timedelta(minutes=1), attempt=ABSENT)).action == Launch(NAME, JOB)
+
+    def test_the_settle_time_begins_with_the_post_not_with_the_decision(self) -> None:
+        just_posted = a_world(now=A_MINUTE_LATER, attempt=ABSENT, acted_at=NOW + timedelta(seconds=30))
+        assert decide(UNACKNOWLEDGED, just_posted).action is None
 
     def test_a_request_the_server_forgot_is_the_same_attempt_and_settles_anew(self) -> None:
         this = after(INIT, a_world(now=A_MINUTE_LATER, cluster=a_cluster(), launch=ABSENT))
@@ -146,9 +154,48 @@ class TestFollowing:
         assert status.phase is Phase.LAUNCHING
         assert status.job is None
 
-    def test_a_launch_without_a_job_is_an_error_if_there_is_something_to_run(self) -> None:
-        world = a_world(cluster=a_cluster(), launch=a_request(RequestStatus.SUCCEEDED), outcome=Launched(None))
-        assert condition(decide(LAUNCHING, world).status, ConditionType.FAILED) == ("True", "SkyPilotError")
+    def test_a_job_whose_id_skypilot_did_not_tell_is_found_by_its_name(self) -> None:
+        this = after(LAUNCHING, a_world(cluster=a_cluster(), launch=a_request(RequestStatus.SUCCEEDED), outcome=Launched(None)))
+        assert this.status.phase is Phase.RUNNING
+        status = decide(this, a_world(cluster=a_cluster(), queue_was_read=True, jobs=(a_job(id_=4),))).status
+        assert status.job is not None
+        assert status.job.id == 4
+
+    def test_a_job_that_is_missing_from_the_queue_for_long_has_an_unknown_outcome(self) -> None:
+        this = after(LAUNCHING, a_world(cluster=a_cluster(), launch=a_request(RequestStatus.SUCCEEDED), outcome=Launched(None)))
+        empty: dict[str, Any] = {"cluster": a_cluster(), "queue_was_read": True, "jobs": ()}
+        this = after(this, a_world(**empty))
+        assert decide(this, a_world(NOW + timedelta(seconds=599), **empty)).status.phase is Phase.RUNNING
+        lost = decide(this, a_world(NOW + timedelta(seconds=600), **empty)).status
+        assert condition(lost, ConditionType.FAILED) == ("True", "OutcomeUnknown")
+
+    def test_a_queue_that_was_not_read_yet_says_nothing(self) -> None:
+        assert is_silent(RUNNING, decide(RUNNING, a_world(A_MINUTE_LATER, cluster=a_cluster())))
+
+    def test_the_first_look_after_an_outage_loses_no_cluster(self) -> None:
+        sick: dict[str, Any] = {"cluster": a_cluster(ClusterStatus.INIT), "jobs": None}
+        this = after(RUNNING, a_world(**sick))
+        back = NOW + timedelta(hours=2)
+        assert decide(this, a_world(back, reachable_since=back, **sick)).status.phase is Phase.RUNNING
+
+    @every_state
+    def test_another_server_is_an_outage(self, this: SkyCluster) -> None:
+        if this.status.cluster is None or this.status.cluster.status == TERMINATED:
+            return
+        moved = a_world(A_MINUTE_LATER, server="http://another", empty_seconds=100.0, attempt=ABSENT)
+        assert decide(deleted(this), moved).action is None
+        status = decide(this, moved).status
+        assert condition(status, ConditionType.CLUSTER_READY) == ("Unknown", "SkyPilotUnreachable")
+        assert status.phase == this.status.phase
+
+    @pytest.mark.parametrize("run", [None, "echo other"])
+    def test_an_edit_does_not_change_what_the_live_job_means(self, run: str | None) -> None:
+        """A plain cluster that is given a `run`, a job whose `run` is taken away: neither runs, completes nor ends anything by that."""
+        plain = after(SETUP_ONLY, a_world(cluster=a_cluster(), jobs=(a_job(JobStatus.SUCCEEDED),)))
+        launched = plain if run else RUNNING
+        edited = launched.model_copy(update={"spec": an_object({"resources": {"infra": "k8s"}, **({"run": run} if run else {})}).spec})
+        status = decide(edited, a_world(cluster=a_cluster(), jobs=(a_job(JobStatus.SUCCEEDED),))).status
+        assert condition(status, ConditionType.COMPLETE)[0] == ("False" if run else "True")
 
     @pytest.mark.parametrize(
         ("job", "condition_type", "reason"),
@@ -250,7 +297,11 @@ class TestTearDown:
     @every_state
     def test_a_server_that_is_away_never_lets_go_of_what_was_launched(self, this: SkyCluster) -> None:
         launched = this.status.launch is not None and (this.status.cluster is None or this.status.cluster.status != TERMINATED)
-        assert (decide(deleted(this), an_outage()).action == RemoveFinalizer()) == (not launched)
+        known_not_to_be = bool(this.status.conditions) and not launched
+        decision = decide(deleted(this), an_outage())
+        assert (decision.action == RemoveFinalizer()) == known_not_to_be
+        again = deleted(this).model_copy(update={"status": decision.status})
+        assert (decide(again, an_outage()).action == RemoveFinalizer()) == known_not_to_be
 
     @every_state
     def test_orphan_lets_go_at_once_and_touches_nothing(self, this: SkyCluster) -> None:
@@ -272,6 +323,17 @@ class TestTearDown:
     def test_a_wiped_status_does_not_leak_the_cluster(self) -> None:
         wiped = deleted(RUNNING).model_copy(update={"status": SkyClusterStatus()})
         assert decide(wiped, a_world(cluster=a_cluster())).action == TearDown(NAME, cancel=(), down=True)
+
+    def test_a_wiped_status_holds_the_object_while_the_server_is_away(self) -> None:
+        wiped = deleted(RUNNING).model_copy(update={"status": SkyClusterStatus()})
+        assert decide(wiped, an_outage()).action is None
+
+    def test_a_down_that_fails_is_said_and_not_hammered(self) -> None:
+        world = a_world(cluster=a_cluster(), down_error="credentials revoked", may_down=False)
+        decision = decide(deleted(RUNNING), world)
+        assert decision.action is None
+        assert "credentials revoked" in next(found.message for found in decision.status.conditions if found.type == "Ready")
+        assert decide(deleted(RUNNING), a_world(cluster=a_cluster(), may_down=True)).action == TearDown(NAME, (), down=True)
 
     def test_another_owners_cluster_is_left_alone(self) -> None:
         assert decide(deleted(NEW), a_world(cluster=a_cluster(uid="another"))).action == RemoveFinalizer()

@@ -181,6 +181,8 @@ class LaunchRecord(_Model):
     """The number of the launch."""
     task_digest: str
     """Of the task that was launched."""
+    has_run: bool
+    """Whether that task had something to run."""
     requested_at: Time
     """When the launch was last handed to SkyPilot."""
     request_id: str | None = Field(default=None, alias="requestID")
@@ -192,7 +194,7 @@ class LaunchRecord(_Model):
 class JobRecord(_Model):
     """The job that task.run became."""
 
-    id: int
+    id: int | None = None
     """Its number in the cluster's queue."""
     name: str
     """Its name in the queue: one name per attempt."""

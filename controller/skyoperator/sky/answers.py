@@ -51,14 +51,14 @@ class Server:
         """Return the parsed JSON. Raises SkyPilotUnreachable for anything else, such as a proxy's web page."""
         try:
             return json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self.unreachable(f"answers /{path} with something that is not JSON. Is it SkyPilot?") from error
 
     def parsed(self, parse: Callable[[Json], _T], raw: Json) -> _T:
         """Return `parse(raw)`. Raises SkyPilotUnreachable for JSON of another shape."""
         try:
             return parse(raw)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise self.unreachable(f"answers in a shape we do not know ({error!r}). Is it SkyPilot?") from error
 
 

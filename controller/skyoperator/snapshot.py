@@ -1,0 +1,86 @@
+"""One look at everything: two calls, whatever the number of objects."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from skyoperator.sky.types import Cluster, Request, SkyPilot, SkyPilotError
+from skyoperator.world import ABSENT, Absent
+
+logger = logging.getLogger(__name__)
+
+UNBROKEN_SECONDS: Final = 30.0
+"""A longer pause between two looks starts `reachable_since` anew: nobody knows what the server did meanwhile."""
+
+ACTING: Final = frozenset({"launch", "exec", "start", "stop", "down", "autostop"})
+"""Requests that can change a cluster. Reading ones, our own /queue above all, come and go under the same cluster's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What was seen. `active` and `clusters` are None when the server did not answer."""
+
+    taken_at: float
+    """When the look began, by the monotonic clock, in seconds."""
+    ended_at: float = -1.0
+    reachable_since: datetime | None = None
+    active: dict[str, tuple[Request, ...]] | None = None
+    clusters: dict[str, Cluster] | None = None
+    complaint: str = ""
+
+    def requests_of(self, name: str) -> tuple[Request, ...] | None:
+        """Return the cluster's active requests; None if not known."""
+        return None if self.active is None else self.active.get(name, ())
+
+    def cluster(self, name: str) -> Cluster | Absent | None:
+        """Return the cluster's row, ABSENT if there is none, None if not known."""
+        return None if self.clusters is None else self.clusters.get(name, ABSENT)
+
+
+NOTHING_YET: Final = Snapshot(taken_at=-1.0, complaint="SkyPilot has not been asked yet.")
+
+
+async def take(sky: SkyPilot, previous: Snapshot, now: datetime) -> Snapshot:
+    """Return a new look. Raises nothing: a server that does not answer, or answers nonsense, makes a look that knows nothing.
+
+    Requests first, rows second: a launch that ends in between is then seen in one or the other.
+    """
+    taken_at = monotonic()
+    try:
+        active = await sky.active_requests()
+        clusters = await sky.clusters()
+    except SkyPilotError as error:
+        return _unknown(taken_at, previous, str(error))
+    except Exception as error:
+        logger.exception("SkyPilot's answer makes no sense")
+        return _unknown(taken_at, previous, f"SkyPilot's answer makes no sense: {error!r}")
+    unbroken = previous.reachable_since is not None and taken_at - previous.ended_at <= UNBROKEN_SECONDS
+    since = previous.reachable_since if unbroken else now
+    return Snapshot(taken_at, monotonic(), since, _by_cluster(active), {cluster.name: cluster for cluster in clusters})
+
+
+def monotonic() -> float:
+    """Return the event loop's clock, in seconds."""
+    return asyncio.get_running_loop().time()
+
+
+def _unknown(taken_at: float, previous: Snapshot, complaint: str) -> Snapshot:
+    """An outage keeps its first complaint: its wording changes from look to look, and would be written to every object each time."""
+    if previous.active is None and previous.taken_at >= 0:
+        complaint = previous.complaint
+    else:
+        logger.warning("SkyPilot does not answer: %s", complaint)
+    return Snapshot(taken_at, monotonic(), complaint=complaint)
+
+
+def _by_cluster(requests: tuple[Request, ...]) -> dict[str, tuple[Request, ...]]:
+    by_cluster: dict[str, tuple[Request, ...]] = {}
+    for request in requests:
+        name = request.cluster_name
+        if name is not None and request.name in ACTING:
+            by_cluster[name] = (*by_cluster.get(name, ()), replace(request, status_msg=""))
+    return by_cluster

@@ -31,7 +31,8 @@ class HoldingProxy:
 
     def __init__(self, port: int, target_port: int) -> None:
         self.port = port
-        self.passed_since_hold = 0
+        self.launches = 0
+        """How many POSTs to /launch reached the server."""
         self._target_port = target_port
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -51,7 +52,6 @@ class HoldingProxy:
     def holding(self, path: str, *, before: bool = False) -> Iterator[Held]:
         """Hold POSTs to this path while the block runs; what was held is dropped, never delivered late."""
         held = Held()
-        self.passed_since_hold = 0
         self._hold = (f"POST {path} ".encode(), before, held)
         try:
             yield held
@@ -78,7 +78,7 @@ class HoldingProxy:
                 if hold is not None and request.startswith(hold[0]):
                     await self._keep(hold, request, server_in, server_out, answers)
                     return
-                self.passed_since_hold += launches
+                self.launches += launches
                 server_out.write(request)
                 await server_out.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -98,8 +98,9 @@ class HoldingProxy:
     ) -> None:
         _, before, held = hold
         answers.cancel()
+        await asyncio.wait({answers})
         if not before:
-            self.passed_since_hold += 1
+            self.launches += 1
             server_out.write(request)
             await server_out.drain()
             await server_in.readuntil(b"\r\n\r\n")

@@ -132,6 +132,13 @@ def rows() -> list[str]:
     return kubectl(*words).split()
 
 
+def jobs_of(cluster: str) -> list[str]:
+    """The names of all jobs of a cluster's queue."""
+    code = f"import sky; print(*[job['job_name'] for job in sky.get(sky.queue('{cluster}', all_users=True))])"
+    words = ["exec", "-n", RELEASE, f"deployment/{RELEASE}-skypilot", "-c", "skypilot", "--", "python", "-c", code]
+    return kubectl(*words).split()
+
+
 def left_of(cluster: str) -> list[str]:
     """What is left of a cluster: pods and rows."""
     return [*pods_of_any(cluster), *(name for name in rows() if name == cluster)]

@@ -153,8 +153,8 @@ async def a_job_that_exits_3_is_failed_and_its_launch_is_not(stage: Stage, _: Pa
         assert await stage.result(request_id) == Launched(job_id=1)
         (job,) = await _ended(stage, name)
         assert job.status is JobStatus.FAILED
-        log = await stage.sky.log_tail(name, 1, 20)
-        assert "failed with return code list: [3]" in log
+        # The log's last line is written a moment after the status.
+        log = await stage.until(lambda: stage.sky.log_tail(name, 1, 20), lambda log: "failed with return code list: [3]" in log)
         assert "\x1b" not in log
 
 

@@ -48,7 +48,7 @@ integration: cluster-up ## tests/integration: the real kube-apiserver, a stand-i
 	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/integration
 
 .PHONY: e2e
-e2e: cluster-up images ## tests/e2e: real kubelet, real SkyPilot, processes killed
+e2e: cluster-up images tools ## tests/e2e: real kubelet, real SkyPilot, processes killed
 	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/e2e
 
 .PHONY: generate
@@ -77,8 +77,8 @@ cluster-status: venv ## how the local Kubernetes fares
 	@$(LOCAL) cluster-status
 
 .PHONY: images
-images: cluster-up ## build the images and load them into the local Kubernetes
-	@$(LOCAL) images
+images: venv ## build the images and load them into the local Kubernetes
+	@$(LOCAL) cluster-up images
 
 .PHONY: venv
 venv: .venv/.synced

@@ -10,6 +10,7 @@ renewed, as client-go does: clocks of two machines are never compared.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -64,8 +65,10 @@ class Lease:
     async def hold(self) -> NoReturn:
         """Renew for ever. Raises LeaseLostError as soon as somebody else may be active."""
         while True:
-            await asyncio.sleep(RENEW_SECONDS)
-            await self._try()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(self.seconds_left(), 0.0)):
+                    await asyncio.sleep(RENEW_SECONDS)
+                    await self._try()
             if self.seconds_left() <= 0:
                 raise LeaseLostError(f"Lease {self._namespace}/{self._name} is no longer held by {self._holder}")
 
@@ -74,7 +77,7 @@ class Lease:
         self._held_until = float("-inf")
         try:
             lease = await self._read()
-            if lease is not None and lease["spec"].get("holderIdentity") == self._holder:
+            if lease is not None and (lease.get("spec") or {}).get("holderIdentity") == self._holder:
                 lease["spec"]["holderIdentity"] = ""
                 await self._write(lease)
         except (ApiException, aiohttp.ClientError, TimeoutError) as error:
@@ -94,26 +97,23 @@ class Lease:
         return held
 
     async def _take(self, lease: dict[str, Any] | None) -> bool:
+        """Return whether the lease is ours now. Raises ApiException at a conflict: somebody wrote it in between, perhaps only a label."""
         if lease is None:
             await self._create()
             return True
-        holder = lease["spec"].get("holderIdentity")
-        if holder != self._holder and holder and not self._has_run_out(lease):
+        before = lease.get("spec") or {}
+        holder = before.get("holderIdentity")
+        if holder and holder != self._holder and not self._has_run_out(lease, before):
             return False
-        lease["spec"] = self._spec(lease["spec"])
-        try:
-            await self._write(lease)
-        except ApiException as error:
-            if error.status == HTTPStatus.CONFLICT:
-                return False
-            raise
+        lease["spec"] = self._spec(before)
+        await self._write(lease)
         return True
 
-    def _has_run_out(self, lease: dict[str, Any]) -> bool:
+    def _has_run_out(self, lease: dict[str, Any], spec: dict[str, Any]) -> bool:
         version = lease["metadata"]["resourceVersion"]
         if self._seen is None or self._seen[0] != version:
             self._seen = (version, self._clock())
-        return self._clock() - self._seen[1] > float(lease["spec"].get("leaseDurationSeconds") or DURATION_SECONDS)
+        return self._clock() - self._seen[1] > float(spec.get("leaseDurationSeconds") or DURATION_SECONDS)
 
     def _spec(self, before: dict[str, Any]) -> dict[str, Any]:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -121,7 +121,7 @@ class Lease:
         return {
             "holderIdentity": self._holder,
             "leaseDurationSeconds": int(DURATION_SECONDS),
-            "acquireTime": before["acquireTime"] if is_ours else now,
+            "acquireTime": before.get("acquireTime", now) if is_ours else now,
             "renewTime": now,
             "leaseTransitions": int(before.get("leaseTransitions") or 0) + (0 if is_ours else 1),
         }

@@ -237,8 +237,8 @@ class Observer:
     async def _with_down(self, world: World, followed: Followed) -> World:
         """Find out what became of our /down: one that failed is said, and asked again ever more seldom."""
         is_over = followed.down_id is not None and all(request.id != followed.down_id for request in world.active or ())
-        if followed.down_id is not None and is_over and isinstance(world.cluster, Cluster):
-            error = await _error_of(self._sky, followed.down_id)
+        if followed.down_id is not None and is_over:
+            error = await _error_of(self._sky, followed.down_id) if isinstance(world.cluster, Cluster) else ""
             followed.down_id, followed.down_error = None, error
             followed.down_failures = followed.down_failures + 1 if error else 0
             pause = min(2.0**followed.down_failures, LONGEST_DOWN_BACKOFF_SECONDS)
@@ -249,7 +249,7 @@ class Observer:
 def _with_queue(world: World, followed: Followed) -> World:
     """Show the queue as last read, if that was after our last action."""
     reader = followed.reader
-    if reader is None or reader.taken_at < followed.not_before:
+    if reader is None or reader.taken_at < max(followed.not_before, 0.0):
         return world
     return replace(world, queue_was_read=True, jobs=reader.jobs, job_words=reader.words)
 

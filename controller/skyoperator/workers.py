@@ -109,6 +109,8 @@ class Workers:
     async def _pass(self, worker: Worker) -> float | None:
         loop = asyncio.get_running_loop()
         async with self._passes:
+            if self._stopping:
+                return None
             worker.busy_since = loop.time()
             try:
                 with _counted():

@@ -72,7 +72,7 @@ def prepare(clock: Clock, *, own_cluster: bool, values: Sequence[str]) -> None:
     """Bring up what the demo runs on. Raises DemoError."""
     chart = ["helm", "upgrade", "--install", RELEASE, "deploy/helm/skyoperator", "--namespace", RELEASE, "--create-namespace", "--wait"]
     if not own_cluster:
-        run(clock, [sys.executable, "-m", "deploy.local", "cluster-up", "images"], quiet=True)
+        run(clock, [sys.executable, "-m", "deploy.local", "cluster-up", "images", "tools"], quiet=True)
         chart += ["--values", "deploy/local/values.yaml", "--values", str(layout().state / "values.json")]
     chart += [part for value in values for part in ("--set", value)]
     run(clock, [*chart, "--timeout", "10m", "--hide-notes"])

@@ -36,12 +36,14 @@ class Control:
         """Strike the next POST of this operation; see script.Fault."""
         self.script.faults.append(Fault(op, kind, **fault))
 
-    def set(self, *, long_workers: int | None = None, unreachable: bool | None = None, **seconds: float) -> None:
-        """Set the number of long workers, whether the server drops every connection, and the script's *_seconds."""
+    def set(self, *, long_workers: int | None = None, unreachable: bool | None = None, fence: bool | None = None, **seconds: float) -> None:
+        """Set the number of long workers, whether the server drops every connection, whether fences work, and the script's *_seconds."""
         if long_workers is not None:
             self.workers.long.resize(long_workers)
         if unreachable is not None:
             self.unreachable = unreachable
+        if fence is not None:
+            self.script.fence = fence
         for name, value in seconds.items():
             if name not in {"down_seconds", "queue_seconds", "cancel_lag_seconds"}:
                 raise ValueError(f"The script has no {name}.")

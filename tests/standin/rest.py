@@ -84,6 +84,8 @@ class Rest:
             fault = self._control.script.take_fault(name, body.get("cluster_name") or "")
             if fault is not None and fault.kind in {"before", "refused"}:
                 return _struck(fault)
+            if fault is not None and fault.kind == "delayed":
+                await asyncio.sleep(fault.seconds)
             request = Request(name, body.get("cluster_name"), body)
             self._record(request)
             self._control.workers.start(request)
@@ -163,7 +165,7 @@ async def _answered(http: web.Request, request: Request, fault: Fault | None) ->
         await asyncio.sleep(fault.seconds)
     elif fault is not None and fault.kind == "lost":
         return _dropped(http)
-    elif fault is not None:
+    elif fault is not None and fault.kind == "after":
         return _struck(fault)
     return web.json_response(None, headers={"X-SkyPilot-Request-ID": request.id})
 

@@ -42,11 +42,11 @@ class Fault:
 
     late            acts, then answers after `seconds`         before   answers 500, has not acted
     lost            acts, then drops the connection            after    acts, then answers 500
-    refused         answers 422, has not acted
+    refused         answers 422, has not acted                 delayed  acts and answers after `seconds`, whoever still listens
     """
 
     op: str
-    kind: Literal["late", "lost", "before", "after", "refused"]
+    kind: Literal["late", "lost", "delayed", "before", "after", "refused"]
     seconds: float = 0.0
     times: int = 1
     match: str = "*"
@@ -63,6 +63,8 @@ class Script:
     queue_seconds: float = 0.0
     cancel_lag_seconds: float = 0.0
     """For how long a worker goes on after its request reads CANCELLED."""
+    fence: bool = True
+    """Whether attempt fences work; without them `executions` counts every job that came to run."""
 
     def launch(self, cluster_name: str) -> Launch:
         """Return how a launch of this cluster goes."""

@@ -115,7 +115,7 @@ class Workers:
         if script.outcome == "FAILED_SETUP":
             return _ended(job, "FAILED_SETUP", script.log)
         job.status, job.start_at = "RUNNING", time.time()
-        marker = fence(run)
+        marker = fence(run) if self._script.fence else None
         owner = job.id if marker is None else cluster.markers.setdefault(marker, job.id)
         if owner != job.id:
             return _ended(job, "SUCCEEDED" if owner < job.id else "FAILED", "the fence of another job\n")

@@ -1,17 +1,20 @@
-"""In-memory Kubernetes for one kind, and a door that can be slammed: at any call, before or after it has had its effect."""
+"""In-memory Kubernetes for one kind, a scripted SkyPilot, and a process that can die at any of its calls."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from skyoperator.api.v1alpha1 import FINALIZER, SkyCluster, SkyClusterStatus
 from skyoperator.kube import Conflict, Gone, Key
+from skyoperator.sky.types import Cluster, ClusterNotUp, Job, Launched, Request, RequestError, UnknownRequest
 
 from tests.unit.build import stored
+
+T = TypeVar("T")
 
 
 class Crash(BaseException):
@@ -76,25 +79,128 @@ class FakeKube:
         self.events.append((reason, note))
 
 
-@dataclass
-class Door:
-    """Stands before a server; counts the calls through it and slams at call number `slam_at`."""
+@dataclass(frozen=True)
+class Call:
+    """One call that a process began."""
 
-    target: Any
-    counter: Any
+    at: float
+    name: str
+
+
+@dataclass
+class FakeSky:
+    """A SkyPilot that says what it is told to. A question takes its `seconds`; its answer is as things were when it was asked.
+
+    `failures` strike questions by their name, until they are taken out.
+    """
+
+    active: tuple[Request, ...] = ()
+    ended: tuple[Request, ...] = ()
+    rows: tuple[Cluster, ...] = ()
+    queues: dict[str, tuple[Job, ...]] = field(default_factory=dict)
+    logs: dict[int, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    results: dict[str, Launched | RequestError] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    """By question, or by cluster for its queue."""
+    failures: dict[str, Exception] = field(default_factory=dict)
+    calls: list[Call] = field(default_factory=list)
+
+    def asked(self, name: str) -> list[float]:
+        """Return when this was asked."""
+        return [call.at for call in self.calls if call.name == name]
+
+    async def _answer(self, name: str, answer: T, *, cluster_name: str = "") -> T:
+        self.calls.append(Call(asyncio.get_running_loop().time(), name))
+        failure = self.failures.get(name)
+        await asyncio.sleep(self.seconds.get(name, 0.0) + self.seconds.get(cluster_name, 0.0))
+        if failure is not None:
+            raise failure
+        return answer
+
+    async def active_requests(self) -> tuple[Request, ...]:
+        return await self._answer("active_requests", self.active)
+
+    async def clusters(self) -> tuple[Cluster, ...]:
+        return await self._answer("clusters", self.rows)
+
+    async def requests_of(self, cluster_name: str) -> tuple[Request, ...]:
+        found = (request for request in (*self.active, *self.ended) if request.cluster_name == cluster_name)
+        return await self._answer("requests_of", tuple(found))
+
+    async def task_name_of(self, request_id: str) -> str | None:
+        if request_id not in self.names:
+            raise UnknownRequest(request_id)
+        return await self._answer("task_name_of", self.names[request_id])
+
+    async def result_of(self, request_id: str) -> Launched | RequestError:
+        if request_id not in self.results:
+            raise UnknownRequest(request_id)
+        return await self._answer("result_of", self.results[request_id])
+
+    async def jobs(self, cluster_name: str) -> tuple[Job, ...]:
+        if cluster_name not in self.queues:
+            raise ClusterNotUp(cluster_name)
+        return await self._answer("jobs", self.queues[cluster_name], cluster_name=cluster_name)
+
+    async def log_tail(self, cluster_name: str, job_id: int, lines: int) -> str:
+        return await self._answer("log_tail", self.logs.get(job_id, ""), cluster_name=cluster_name)
+
+    async def launch(self, cluster_name: str, task_yaml: str) -> str:
+        raise AssertionError("who observes changes nothing")
+
+    async def down(self, cluster_name: str) -> str:
+        raise AssertionError("who observes changes nothing")
+
+    async def cancel(self, request_ids: Sequence[str]) -> str:
+        raise AssertionError("who observes changes nothing")
+
+    async def check(self) -> None:
+        raise AssertionError("a look is check enough")
+
+
+@dataclass
+class Process:
+    """One process: what it called, and when it dies: at call number `slam_at`, before or after that has had its effect.
+
+    `meanwhile` is told the number of each call, before it: somebody else may act in between.
+    """
+
     slam_at: int | None = None
     before: bool = False
+    meanwhile: Callable[[int], None] = lambda _: None
+    calls: list[Call] = field(default_factory=list)
+    crashed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def crash(self, where: str) -> Crash:
+        self.crashed.set()
+        return Crash(where)
+
+
+@dataclass
+class Door:
+    """Stands between a process and a server. Whichever task is inside when the process dies, no other comes through any more."""
+
+    target: Any
+    process: Process
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         method = getattr(self.target, name)
 
         async def through(*args: Any, **kwargs: Any) -> Any:
-            slams = next(self.counter) == self.slam_at
-            if slams and self.before:
-                raise Crash(f"before {name}")
-            result = await method(*args, **kwargs)
-            if slams:
-                raise Crash(f"after {name}")
-            return result
+            process = self.process
+            if process.crashed.is_set():
+                raise Crash(f"dead before {name}")
+            number = len(process.calls)
+            slams = number == process.slam_at
+            process.meanwhile(number)
+            process.calls.append(Call(asyncio.get_running_loop().time(), name))
+            if slams and process.before:
+                raise process.crash(f"before {name}")
+            try:
+                return await method(*args, **kwargs)
+            finally:
+                if slams:
+                    raise process.crash(f"after {name}")
 
         return through

@@ -1,38 +1,49 @@
 """The controller dies at each of its calls in turn, before and after the call has had its effect. What it leaves must end the same.
 
-Which bug would turn this red: a launch sent before it is written down, an attempt posted again while it is under way, a finalizer
-that goes while a launch may still arrive, a status written over a newer one.
+Which bug would turn this red: a launch sent before it is written down, an attempt posted again while it is under way or on its way, a
+finalizer that goes while a launch may still arrive, a launch taken for ours by its cluster's name, a status written over a newer one.
+The attempt fence is off: a second execution is not caught on the cluster, it must never be asked for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from skyoperator.api.v1alpha1 import ConditionType
+from skyoperator.api.v1alpha1 import ConditionType, SkyCluster
 from skyoperator.conditions import is_true
+from skyoperator.decide import SETTLE_TIME
 from skyoperator.kube import Conflict, Gone, Key
 from skyoperator.observe import Observer
 from skyoperator.reconcile import Reconciler
-from skyoperator.sky.client import SkyPilotClient
+from skyoperator.sky.client import POST_TIMEOUT_SECONDS, SkyPilotClient
 from skyoperator.sky.credentials import NoCredentials
 
 from tests.standin.control import Control
 from tests.standin.server import serving
 from tests.unit.build import JOB, NAME, NOW, an_object
-from tests.unit.fakes import Crash, Door, FakeKube
+from tests.unit.fakes import Crash, Door, FakeKube, Process
 
-CALLS_AT_MOST = 46
-"""As many as the lives below make; a crash that is not reached is a life without one."""
-
+CALLS_AT_MOST = 75
+"""No life below makes more calls: test_no_life_outlasts_the_crashes."""
+CRASHES = [*range(30), *range(30, CALLS_AT_MOST, 3)]
+UNTIL_LAUNCHED = range(13)
+"""The first calls of a life, up to the look that follows its POST."""
+DELETES = {"before the row": 1.0, "with the row": 4.5, "while the job runs": 7.5}
+BEFORE_OR_AFTER = pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 
 LONGEST_LIFE_SECONDS = 600
+LATE_SECONDS = POST_TIMEOUT_SECONDS + 15.0
+"""When a server acts on a POST that nobody waits for any more."""
+AFTERMATH_SECONDS = 90.0
+"""What is still on its way when an object is done or gone would show up in this time."""
+
+Until = Callable[[SkyCluster], bool]
 
 
 class AlwaysHeld:
@@ -49,30 +60,34 @@ class Stage:
     kube: FakeKube
     control: Control
     address: str
+    lives: list[Process] = field(default_factory=list)
 
-    async def live(self, key: Key, *, until: Any, slam_at: int | None = None, before: bool = False) -> bool:
-        """One life of a controller; returns whether it crashed."""
-        counter = itertools.count()
+    async def live(self, key: Key, *, until: Until, slam_at: int | None = None, before: bool = False) -> Process:
+        """One life of a controller; ends when the object is as wanted or gone, or when the process dies, in whichever of its tasks."""
+        return await self.run(Process(slam_at, before), key, until=until)
+
+    async def run(self, process: Process, key: Key, *, until: Until) -> Process:
+        self.lives.append(process)
         async with SkyPilotClient.connect(self.address, NoCredentials()) as client:
-            sky: Any = Door(client, counter, slam_at, before)
-            kube: Any = Door(self.kube, counter, slam_at, before)
+            sky: Any = Door(client, process)
+            kube: Any = Door(self.kube, process)
             observer = Observer(sky, server=self.address, now=now)
-            reconciler = Reconciler(kube=kube, sky=sky, observer=observer, holder=AlwaysHeld(), post_timeout_seconds=20, now=now)
-            eyes = asyncio.create_task(observer.run())
-            life = asyncio.create_task(self._passes(reconciler, key, until))
-            await asyncio.wait({eyes, life}, return_when=asyncio.FIRST_COMPLETED, timeout=LONGEST_LIFE_SECONDS)
-            stuck = not eyes.done() and not life.done()
-            for task in (eyes, life):
+            reconciler = Reconciler(
+                kube=kube, sky=sky, observer=observer, holder=AlwaysHeld(), post_timeout_seconds=POST_TIMEOUT_SECONDS, now=now
+            )
+            tasks = [asyncio.create_task(work) for work in (observer.run(), self._passes(reconciler, key, until), process.crashed.wait())]
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=LONGEST_LIFE_SECONDS)
+            for task in tasks:
                 task.cancel()
-            results = await asyncio.gather(eyes, life, return_exceptions=True)
+            results = await asyncio.gather(*tasks, return_exceptions=True)
             observer.forget(NAME)
-        assert not stuck, self.kube.objects
+        assert done, f"stuck: {self.kube.objects}"
         for result in results:
-            if isinstance(result, Exception):
+            if isinstance(result, BaseException) and not isinstance(result, (Crash, asyncio.CancelledError)):
                 raise result
-        return any(isinstance(result, Crash) for result in results)
+        return process
 
-    async def _passes(self, reconciler: Reconciler, key: Key, until: Any) -> None:
+    async def _passes(self, reconciler: Reconciler, key: Key, until: Until) -> None:
         wake = self.kube.watched = asyncio.Event()
         while True:
             wake.clear()
@@ -88,49 +103,217 @@ class Stage:
                 async with asyncio.timeout(pause):
                     await wake.wait()
 
+    def create(self) -> Key:
+        return self.kube.create(an_object(finalizers=()))
 
-@pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
+    def delete(self, key: Key, *, after_seconds: float) -> float:
+        """Delete the object so many seconds from now; return when that is, by the loop's clock."""
+        loop = asyncio.get_running_loop()
+        return loop.call_later(after_seconds, self.kube.delete, key).when()
+
+    async def aftermath(self) -> dict[str, Any]:
+        """Return the server's state once nothing can be on its way any more."""
+        await asyncio.sleep(AFTERMATH_SECONDS)
+        return self.control.state()
+
+    def launch_calls(self) -> list[float]:
+        return [call.at for life in self.lives for call in life.calls if call.name == "launch"]
+
+
+@contextlib.asynccontextmanager
+async def a_stage() -> AsyncIterator[Stage]:
     control = Control()
-    control.launches(seconds=5, row_after=2)
+    control.launches(seconds=6, row_after=4)
     control.jobs(pending=1, seconds=2)
+    control.set(fence=False, cancel_lag_seconds=4)
     async with serving(control) as address:
         yield Stage(FakeKube(), control, address)
 
 
-def settled(this: Any) -> bool:
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    async with a_stage() as made:
+        yield made
+
+
+def is_settled(this: SkyCluster) -> bool:
     return this.status.cluster is not None and this.status.cluster.status == "TERMINATED"
 
 
-@pytest.mark.looptime
-@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
-@pytest.mark.parametrize("slam_at", range(CALLS_AT_MOST))
-async def test_it_runs_once_and_leaves_nothing(stage: Stage, slam_at: int, before: bool) -> None:
-    key = stage.kube.create(an_object(finalizers=()))
-    if await stage.live(key, until=settled, slam_at=slam_at, before=before):
-        await stage.live(key, until=settled)
+def never(_: SkyCluster) -> bool:
+    return False
 
-    this = await stage.kube.get(key)
-    state = stage.control.state()
+
+CALLS_OF_A_LIFE: dict[float | None, int] = {}
+
+
+async def calls_of_a_life(delete_after: float | None) -> int:
+    """Return how many calls a life without a crash makes."""
+    if delete_after not in CALLS_OF_A_LIFE:
+        async with a_stage() as stage:
+            key = stage.create()
+            if delete_after is not None:
+                stage.delete(key, after_seconds=delete_after)
+            life = await stage.live(key, until=is_settled if delete_after is None else never)
+        CALLS_OF_A_LIFE[delete_after] = len(life.calls)
+    return CALLS_OF_A_LIFE[delete_after]
+
+
+async def assert_ran_once(stage: Stage, key: Key) -> None:
+    this, state = await stage.kube.get(key), await stage.aftermath()
     assert is_true(this.status.conditions, ConditionType.COMPLETE)
+    assert [launch["job"] for launch in state["launches"]] == [JOB]
     assert state["executions"] == {JOB: 1}
-    assert state["clusters"] == {}
-    assert state["active"] == []
+    assert (state["clusters"], state["active"]) == ({}, [])
+
+
+async def assert_nothing_is_left(stage: Stage) -> None:
+    state = await stage.aftermath()
+    assert stage.kube.objects == {}
+    assert (state["clusters"], state["active"]) == ({}, [])
+    assert [launch["job"] for launch in state["launches"]] in ([], [JOB])
+    assert state["executions"].get(JOB, 0) <= 1
 
 
 @pytest.mark.looptime
-@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
-@pytest.mark.parametrize("slam_at", range(1, CALLS_AT_MOST, 4))
-@pytest.mark.parametrize("delete_after", [0.0, 1.0, 6.0])
-async def test_a_delete_at_any_time_leaves_nothing(stage: Stage, delete_after: float, slam_at: int, before: bool) -> None:
-    key = stage.kube.create(an_object(finalizers=()))
-    asyncio.get_running_loop().call_later(delete_after, stage.kube.delete, key)
-    if await stage.live(key, until=lambda _: False, slam_at=slam_at, before=before):
-        await asyncio.sleep(max(0.0, delete_after))
-        await stage.live(key, until=lambda _: False)
+@pytest.mark.parametrize("delete_after", [None, *DELETES.values()], ids=["no delete", *DELETES])
+async def test_no_life_outlasts_the_crashes(delete_after: float | None) -> None:
+    assert await calls_of_a_life(delete_after) <= CALLS_AT_MOST
 
-    state = stage.control.state()
-    assert stage.kube.objects == {}
-    assert state["clusters"] == {}
-    assert state["active"] == []
-    assert state["executions"].get(JOB, 0) <= 1
+
+@pytest.mark.looptime
+@BEFORE_OR_AFTER
+@pytest.mark.parametrize("slam_at", CRASHES)
+async def test_it_runs_once_and_leaves_nothing(stage: Stage, slam_at: int, before: bool) -> None:
+    key = stage.create()
+    life = await stage.live(key, until=is_settled, slam_at=slam_at, before=before)
+    assert life.crashed.is_set() is (slam_at < await calls_of_a_life(None))
+    await stage.live(key, until=is_settled)
+
+    await assert_ran_once(stage, key)
+
+
+@pytest.mark.looptime
+@BEFORE_OR_AFTER
+@pytest.mark.parametrize("slam_at", range(1, CALLS_AT_MOST, 8))
+@pytest.mark.parametrize("delete_after", DELETES.values(), ids=DELETES)
+async def test_a_delete_at_any_time_leaves_nothing(stage: Stage, delete_after: float, slam_at: int, before: bool) -> None:
+    key = stage.create()
+    deleted_at = stage.delete(key, after_seconds=delete_after)
+    life = await stage.live(key, until=never, slam_at=slam_at, before=before)
+    assert life.crashed.is_set() is (slam_at < await calls_of_a_life(delete_after))
+    await asyncio.sleep(max(0.0, deleted_at - asyncio.get_running_loop().time()))
+    await stage.live(key, until=never)
+
+    await assert_nothing_is_left(stage)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("delete_at", range(1, 30))
+async def test_a_delete_between_any_two_calls_leaves_nothing(stage: Stage, delete_at: int) -> None:
+    key = stage.create()
+    process = Process(meanwhile=lambda number: stage.kube.delete(key) if number == delete_at else None)
+    await stage.run(process, key, until=never)
+
+    assert len(process.calls) > delete_at
+    await assert_nothing_is_left(stage)
+
+
+@pytest.mark.looptime
+async def test_a_delete_takes_back_a_launch_that_still_waits_its_turn(stage: Stage) -> None:
+    stage.control.set(long_workers=0)
+    key = stage.create()
+    stage.delete(key, after_seconds=5)
+    life = await stage.live(key, until=never)
+
+    assert life.calls[-1].at < 30
+    assert len(stage.control.state()["launches"]) == 1
+    await assert_nothing_is_left(stage)
+
+
+@pytest.mark.looptime
+@BEFORE_OR_AFTER
+@pytest.mark.parametrize("slam_at", UNTIL_LAUNCHED)
+async def test_a_launch_that_acts_long_after_its_answer_was_lost_is_adopted(stage: Stage, slam_at: int, before: bool) -> None:
+    stage.control.fault("launch", "delayed", seconds=LATE_SECONDS)
+    key = stage.create()
+    life = await stage.live(key, until=is_settled, slam_at=slam_at, before=before)
+    assert life.crashed.is_set()
+    await stage.live(key, until=is_settled)
+
+    await assert_ran_once(stage, key)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("slam_at", [None, *UNTIL_LAUNCHED[::2]])
+@pytest.mark.parametrize("delete_after", [2.0, POST_TIMEOUT_SECONDS + 2.0, LATE_SECONDS + 2.0])
+async def test_a_delete_waits_for_a_launch_that_may_still_act(stage: Stage, delete_after: float, slam_at: int | None) -> None:
+    stage.control.fault("launch", "delayed", seconds=LATE_SECONDS)
+    key = stage.create()
+    stage.delete(key, after_seconds=delete_after)
+    life = await stage.live(key, until=never, slam_at=slam_at)
+    assert life.crashed.is_set() is (slam_at is not None)
+    await stage.live(key, until=never)
+
+    await assert_nothing_is_left(stage)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("slam_at", [None, 10, 16])
+@pytest.mark.parametrize("kind", ["lost", "after", "late", "delayed"])
+async def test_one_post_is_enough_however_its_answer_was_lost(stage: Stage, kind: str, slam_at: int | None) -> None:
+    stage.control.fault("launch", kind, seconds=LATE_SECONDS)
+    key = stage.create()
+    life = await stage.live(key, until=is_settled, slam_at=slam_at)
+    assert life.crashed.is_set() is (slam_at is not None)
+    await stage.live(key, until=is_settled)
+
+    assert len(stage.launch_calls()) == 1
+    await assert_ran_once(stage, key)
+
+
+@pytest.mark.looptime
+async def test_the_settle_time_counts_from_when_the_answer_was_given_up(stage: Stage) -> None:
+    stage.control.fault("launch", "delayed", seconds=POST_TIMEOUT_SECONDS + SETTLE_TIME.total_seconds() - 5)
+    key = stage.create()
+    await stage.live(key, until=is_settled)
+
+    await assert_ran_once(stage, key)
+
+
+@pytest.mark.looptime
+async def test_what_never_arrived_is_sent_again_once_it_could_no_longer_show_up(stage: Stage) -> None:
+    stage.control.fault("launch", "before")
+    key = stage.create()
+    await stage.live(key, until=is_settled)
+
+    first, second = stage.launch_calls()
+    assert second - first >= SETTLE_TIME.total_seconds()
+    await assert_ran_once(stage, key)
+
+
+@pytest.mark.looptime
+async def test_a_launch_of_another_task_on_our_cluster_is_not_ours(stage: Stage) -> None:
+    async with SkyPilotClient.connect(stage.address, NoCredentials()) as somebody:
+        await somebody.result_of(await somebody.launch(NAME, "name: theirs\nrun: python theirs.py\n"))
+        await somebody.result_of(await somebody.down(NAME))
+    stage.control.fault("launch", "before")
+    key = stage.create()
+    await stage.live(key, until=is_settled)
+
+    this, state = await stage.kube.get(key), await stage.aftermath()
+    assert is_true(this.status.conditions, ConditionType.COMPLETE)
+    assert [launch["job"] for launch in state["launches"]] == ["theirs", JOB]
+    assert state["executions"][JOB] == 1
+
+
+@pytest.mark.looptime
+async def test_a_launch_that_failed_behind_a_lost_answer_is_the_one_that_failed(stage: Stage) -> None:
+    stage.control.launches(seconds=1, error={"type": "ResourcesUnavailableError", "message": "no GPU"})
+    stage.control.fault("launch", "lost")
+    key = stage.create()
+    await stage.live(key, until=is_settled)
+
+    this, state = await stage.kube.get(key), await stage.aftermath()
+    assert is_true(this.status.conditions, ConditionType.FAILED)
+    assert [launch["job"] for launch in state["launches"]] == [JOB]

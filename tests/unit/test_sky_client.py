@@ -199,9 +199,9 @@ async def test_asking_for_the_result_of_a_running_launch_does_not_block(
 
 
 async def test_a_slow_queue_holds_up_nobody_else(sky: SkyPilotClient, control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "JOBS_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(client, "JOBS_TIMEOUT_SECONDS", 2)
     control.set(queue_seconds=30)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         slow = [asyncio.create_task(sky.jobs(f"c{n}")) for n in range(200)]
         assert await sky.clusters() == ()
         assert not any(task.done() for task in slow)

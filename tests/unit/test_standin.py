@@ -49,7 +49,7 @@ async def status_of(sky: SkyPilotClient, name: str, request_id: str) -> RequestS
 
 
 async def test_launches_beyond_the_long_workers_wait_their_turn(sky: SkyPilotClient, control: Control) -> None:
-    control.launches(seconds=0.05)
+    control.launches(seconds=0.7)
     ids = [await sky.launch(f"c{n}", PLAIN) for n in range(3)]
     assert [await status_of(sky, f"c{n}", ids[n]) for n in range(3)] == ["RUNNING", "PENDING", "PENDING"]
     for request_id in ids:
@@ -105,8 +105,8 @@ async def test_down_without_a_row_leaves_the_queued_launch_alive(sky: SkyPilotCl
 
 
 async def test_a_cancelled_worker_can_still_make_the_row(sky: SkyPilotClient, control: Control) -> None:
-    control.launches(seconds=30, row_after=0.1)
-    control.set(cancel_lag_seconds=0.3)
+    control.launches(seconds=30, row_after=1.5)
+    control.set(cancel_lag_seconds=3)
     request_id = await sky.launch("c", PLAIN)
     await until(lambda: control.world.requests[request_id].status == "RUNNING")
     await sky.result_of(await sky.cancel([request_id]))

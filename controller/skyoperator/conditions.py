@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from skyoperator.api.v1alpha1 import (
-    NO_LONGER_THAN_A_CONDITION_MESSAGE,
+    CONDITION_MESSAGE_LIMIT,
     Condition,
     ConditionStatus,
     ConditionType,
@@ -72,5 +72,5 @@ def _merged(before: Condition | None, verdict: Verdict, generation: int, now: da
 
 
 def _bounded(message: str) -> str:
-    limit = NO_LONGER_THAN_A_CONDITION_MESSAGE
+    limit = CONDITION_MESSAGE_LIMIT
     return message if len(message) <= limit else message[: limit - 1] + "…"

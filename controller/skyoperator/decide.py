@@ -22,7 +22,7 @@ from typing import Final, TypeAlias
 from skyoperator import failures, records, task
 from skyoperator.api.v1alpha1 import FINALIZER, JobRecord, LaunchRecord, Reason, SkyCluster, SkyClusterStatus
 from skyoperator.jobs import own_job
-from skyoperator.sky.types import Cluster, ClusterStatus, Job, JobStatus, Launched, Request, RequestError
+from skyoperator.sky.types import Cluster, Job, JobStatus, Launched, Request, RequestError
 from skyoperator.summary import Accepted, summarized
 from skyoperator.world import ABSENT, World
 
@@ -196,7 +196,7 @@ def follow_job(this: SkyCluster, world: World, _accepted: Accepted) -> Decision 
     job = own_job(world.jobs or (), record.name)
     if job is not None and job.status is not JobStatus.UNKNOWN:
         return _job_seen(this, records.job_seen(status, record, job), job, world)
-    if _is_up(world) and not world.queue_was_read:
+    if world.is_up and not world.queue_was_read:
         return Decision(status)
     if _is_gone(world) or _is_given_up(record, world):
         return Decision(records.failed(this, status, _loss(this, record), world.now), None, 0)
@@ -219,7 +219,7 @@ def _is_given_up(record: JobRecord, world: World) -> bool:
 
     Time in which we could not look does not count: after an outage SkyPilot's own rows may be stale for a while.
     """
-    if record.unknown_since is None or world.reachable_since is None or (_is_up(world) and world.jobs is None):
+    if record.unknown_since is None or world.reachable_since is None or (world.is_up and world.jobs is None):
         return False
     return world.now - max(record.unknown_since, world.reachable_since) >= JOB_UNKNOWN_TIME
 
@@ -282,7 +282,7 @@ def _send_again(this: SkyCluster, status: SkyClusterStatus, launch: LaunchRecord
 
 def _shows_no_trace(world: World) -> bool:
     """Neither a request nor a job. A queue that can't be read may hold our job while the cluster is UP; else none was submitted."""
-    return world.attempt is ABSENT and (world.jobs is not None or not _is_up(world))
+    return world.attempt is ABSENT and (world.jobs is not None or not world.is_up)
 
 
 def is_settled(launch: LaunchRecord, world: World) -> bool:
@@ -339,10 +339,6 @@ def tear_down(this: SkyCluster, world: World) -> Decision | None:
     if _is_gone(world) and _is_answered(this.status.launch, world):
         return None
     return Decision(status, None, SOON_SECONDS)
-
-
-def _is_up(world: World) -> bool:
-    return isinstance(world.cluster, Cluster) and world.cluster.status is ClusterStatus.UP
 
 
 def _is_gone(world: World) -> bool:

@@ -18,13 +18,13 @@ from skyoperator.api.v1alpha1 import SkyCluster, SkyClusterStatus
 from skyoperator.clock import utc_now
 from skyoperator.decide import Action, AddFinalizer, Decision, Launch, RemoveFinalizer, TearDown, decide, judge
 from skyoperator.failures import launch_refused
-from skyoperator.kube import Conflict, Key, Kube, KubeError
+from skyoperator.kube import Conflict, Key, Kube, KubeError, key_of
 from skyoperator.metrics import LAUNCHES
 from skyoperator.observe import Observer
 from skyoperator.sky.types import UID_LABEL, SkyPilot, SkyPilotRefused, SkyPilotUnreachable
 from skyoperator.subject import subject_of
 from skyoperator.summary import summarized
-from skyoperator.transitions import transitions
+from skyoperator.transitions import Transition, transitions
 from skyoperator.world import World
 
 logger = logging.getLogger(__name__)
@@ -103,14 +103,14 @@ class Reconciler:
             return this
         stored = await self._kube.put_status(this, status)
         for transition in transitions(this.status, stored.status):
-            await self._announce(stored, transition.kind, transition.reason, transition.note)
+            await self._announce(stored, transition)
         return stored
 
-    async def _announce(self, this: SkyCluster, kind: str, reason: str, note: str) -> None:
+    async def _announce(self, this: SkyCluster, transition: Transition) -> None:
         """Events are for people: one that can't be posted holds up nothing."""
-        logger.info("%s: %s", reason, note, extra={"object": f"{this.namespace}/{this.name}"})
+        logger.info("%s: %s", transition.reason, transition.note, extra={"object": f"{this.namespace}/{this.name}"})
         try:
-            await self._kube.event(this, "Warning" if kind == "Warning" else "Normal", reason, note)
+            await self._kube.event(this, transition.kind, transition.reason, transition.note)
         except KubeError as error:
             logger.warning("%s", error)
 
@@ -168,7 +168,7 @@ class Reconciler:
             try:
                 return await self._store(this, summarized(this, status, world, judge(this, world)))
             except Conflict:
-                this = await self._kube.get(Key(this.namespace, this.name, this.uid))
+                this = await self._kube.get(key_of(this))
         return this
 
     async def _record_refusal(self, this: SkyCluster, words: str, world: World) -> SkyCluster:

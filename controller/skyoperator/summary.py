@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from skyoperator.api.v1alpha1 import ConditionType, Phase, Reason, SkyCluster, SkyClusterStatus
 from skyoperator.conditions import Verdict, false, find, is_true, true, unknown, updated
 from skyoperator.failures import bounded
-from skyoperator.records import is_set_up, is_terminated, wants_down
-from skyoperator.sky.types import Cluster, ClusterStatus
+from skyoperator.records import is_finished, is_set_up, is_terminated, wants_down
 from skyoperator.world import ABSENT, World
 
 
@@ -52,7 +51,7 @@ def phase_of(this: SkyCluster, status: SkyClusterStatus, accepted: Accepted) -> 
     """Return the one word for the state that the records describe."""
     if this.deleting:
         return Phase.DELETING
-    if is_true(status.conditions, ConditionType.COMPLETE) or is_true(status.conditions, ConditionType.FAILED):
+    if is_finished(status):
         return _phase_after_the_end(this, status)
     if status.launch is None:
         return Phase.PENDING if accepted.ok else Phase.FAILED
@@ -82,7 +81,7 @@ def _cluster_ready(status: SkyClusterStatus, world: World) -> Verdict:
         return unknown(ConditionType.CLUSTER_READY, Reason.SKYPILOT_UNREACHABLE, world.complaint)
     if world.cluster is ABSENT:
         return false(ConditionType.CLUSTER_READY, Reason.CLUSTER_ABSENT, "SkyPilot has no such cluster.")
-    if world.cluster.status is ClusterStatus.UP:
+    if world.is_up:
         return true(ConditionType.CLUSTER_READY, Reason.CLUSTER_UP)
     return false(ConditionType.CLUSTER_READY, Reason.CLUSTER_NOT_UP, f"SkyPilot's cluster is {world.cluster.status}.")
 
@@ -124,8 +123,7 @@ def _ready_on_the_way(phase: Phase, status: SkyClusterStatus, world: World) -> V
         before = find(status.conditions, type_)
         if world.cluster is None and before is not None:
             return Verdict(type_, before.status, Reason(before.reason), before.message)
-        is_up = isinstance(world.cluster, Cluster) and world.cluster.status is ClusterStatus.UP
-        return true(type_, Reason.CLUSTER_UP) if is_up else false(type_, Reason.CLUSTER_NOT_UP, "The cluster is not up.")
+        return true(type_, Reason.CLUSTER_UP) if world.is_up else false(type_, Reason.CLUSTER_NOT_UP, "The cluster is not up.")
     if phase is Phase.LAUNCHING and status.launch is not None:
         request = f"request {status.launch.request_id}" if status.launch.request_id else "a request not yet acknowledged"
         return false(type_, Reason.LAUNCHING, f"SkyPilot is launching the cluster (attempt {status.launch.attempt}, {request}).")

@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Final, Literal, TypeAlias
 
-from skyoperator.sky.types import Cluster, Job, Launched, Request, RequestError
+from skyoperator.sky.types import Cluster, ClusterStatus, Job, Launched, Request, RequestError
 
 
 class Absence(Enum):
@@ -58,3 +58,8 @@ class World:
     """Whether it is time to ask for /down again."""
     complaint: str = ""
     """Why the server does not answer, for people."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the cluster was seen to be UP."""
+        return isinstance(self.cluster, Cluster) and self.cluster.status is ClusterStatus.UP

@@ -24,6 +24,8 @@ RELEASE: Final = "skyoperator"
 WORKLOADS: Final = f"{RELEASE}-workloads"
 LAUNCH_TIMEOUT_SECONDS: Final = 600
 DELETE_TIMEOUT_SECONDS: Final = 120
+PODS_GONE_SECONDS: Final = 40
+"""A pod that SkyPilot has deleted may take its grace period of 30 s."""
 
 WHAT_NEXT: Final = """
 What to try next
@@ -85,6 +87,8 @@ def show(clock: Clock) -> None:
     cluster = final["status"]["cluster"]["name"]
     run(clock, ["kubectl", "get", OBJECT, "-o", "wide"])
     run(clock, ["kubectl", "get", "pods", "-n", WORKLOADS])
+    if not pods_of(cluster):
+        raise DemoError(f"there is no pod of {cluster} in {WORKLOADS}, though its job has run")
     run(clock, sky("logs", cluster, "1", "--no-follow"))
     run(clock, ["kubectl", "delete", OBJECT, f"--timeout={DELETE_TIMEOUT_SECONDS}s"])
     prove_gone(clock, cluster)
@@ -125,11 +129,19 @@ def condition(this: dict[str, Any], type_: str) -> str | None:
 
 def prove_gone(clock: Clock, cluster: str) -> None:
     """Show that no pod and no row of the cluster is left. Raises DemoError if there is."""
-    pods = output(["kubectl", "get", "pods", "-n", WORKLOADS, "-l", f"skypilot-cluster-name={cluster}", "-o", "name"]).split()
-    rows = [line for line in output(sky("status", "--all-users")).splitlines() if line.startswith(cluster)]
-    if pods or rows:
-        raise DemoError(f"{cluster} left something behind: pods {pods}, rows {rows}")
+    deadline = time.monotonic() + PODS_GONE_SECONDS
+    while (left := pods_of(cluster)) and time.monotonic() < deadline:
+        time.sleep(1)
+    left += [line for line in output(sky("status", "--all-users")).splitlines() if cluster in line]
+    if left:
+        raise DemoError(f"{cluster} left something behind: {left}")
     clock.say(f"gone: no pod, no SkyPilot row of {cluster}")
+
+
+def pods_of(cluster: str) -> list[str]:
+    """Return the cluster's pods, by their names: SkyPilot's own label has its user's hash behind the cluster's name."""
+    pods = output(["kubectl", "get", "pods", "-n", WORKLOADS, "-o", "name"]).split()
+    return [pod for pod in pods if pod.startswith(f"pod/{cluster}-")]
 
 
 def sky(*words: str) -> list[str]:
@@ -141,13 +153,21 @@ def run(clock: Clock, command: Sequence[str], *, quiet: bool = False) -> None:
     """Print the command and run it. Raises DemoError."""
     if not quiet:
         clock.say(f"$ {shlex.join(command)}")
-    if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
+    if execute(command).returncode != 0:
         raise DemoError(f"failed: {shlex.join(command)}")
+
+
+def execute(command: Sequence[str], **pipes: int) -> subprocess.CompletedProcess[str]:
+    """Run the command in the checkout. Raises DemoError if there is no such program."""
+    try:
+        return subprocess.run(command, cwd=ROOT, text=True, check=False, **pipes)  # type: ignore[call-overload,no-any-return]
+    except FileNotFoundError as error:
+        raise DemoError(f"{command[0]} is not installed. `make tools` brings kubectl and helm.") from error
 
 
 def output(command: Sequence[str]) -> str:
     """Return what the command prints. Raises DemoError."""
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = execute(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     if done.returncode != 0:
         raise DemoError(f"failed: {shlex.join(command)}\n{done.stderr}")
     return done.stdout

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 RELEASE = "skyoperator"
@@ -25,6 +28,33 @@ def kubectl(*words: str, stdin: str | None = None, timeout_seconds: float = 120)
 
 class KubectlError(Exception):
     pass
+
+
+@contextmanager
+def port_forward() -> Iterator[int]:
+    """A way to SkyPilot's API server: yields the port of this machine that leads there."""
+    command = ["kubectl", "-n", RELEASE, "port-forward", f"svc/{RELEASE}-skypilot", ":46580"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as forward:
+        assert forward.stdout is not None
+        said = forward.stdout.readline()
+        assert said.startswith("Forwarding from "), f"kubectl port-forward said: {said!r}"
+        yield int(said.split()[2].rpartition(":")[2])
+        forward.terminate()
+
+
+def skypilot_credentials(directory: Path) -> Path:
+    """The release's own Secret for SkyPilot's API server, as the files that the controller mounts."""
+    secret = json.loads(kubectl("get", "secret", f"{RELEASE}-skypilot-credentials", "-n", RELEASE, "-o", "json"))
+    for key, value in secret["data"].items():
+        (directory / key).write_bytes(b64decode(value))
+    return directory
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def eventually(what: str, probe: Callable[[], Any], *, seconds: float, every_seconds: float = 0.5) -> Any:
@@ -107,15 +137,11 @@ class Sky:
         return kubectl("exec", "-n", WORKLOADS, head_pod(self.cluster), "--", "bash", "-c", command)
 
 
-def pods_of(cluster: str) -> list[str]:
-    return kubectl("get", "pods", "-n", WORKLOADS, "-l", f"skypilot-cluster-name={cluster}", "-o", "name").split()
-
-
 def head_pod(cluster: str) -> str:
-    return next(pod for pod in pods_of_any(cluster) if pod.endswith("-head"))
+    return next(pod for pod in pods_of(cluster) if pod.endswith("-head"))
 
 
-def pods_of_any(cluster: str) -> list[str]:
+def pods_of(cluster: str) -> list[str]:
     """The cluster's pods by the start of their names: SkyPilot appends its user's hash."""
     return [pod for pod in kubectl("get", "pods", "-n", WORKLOADS, "-o", "name").split() if pod.startswith(f"pod/{cluster}-")]
 
@@ -141,7 +167,7 @@ def jobs_of(cluster: str) -> list[str]:
 
 def left_of(cluster: str) -> list[str]:
     """What is left of a cluster: pods and rows."""
-    return [*pods_of_any(cluster), *(name for name in rows() if name == cluster)]
+    return [*pods_of(cluster), *(name for name in rows() if name == cluster)]
 
 
 def nothing_left(cluster: str, *, seconds: float) -> None:

@@ -8,10 +8,7 @@ With -k bare it asks only what needs no cloud.
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -21,7 +18,7 @@ from skyoperator.sky import SecretDirectory
 
 from tests.contract.cases import BARE, CLOUD
 from tests.contract.stage import Stage
-from tests.e2e.support import RELEASE, SMALL, kubectl
+from tests.e2e.support import RELEASE, SMALL, port_forward, skypilot_credentials
 
 CASES = [pytest.param(case, id=f"{kind}-{case.__name__}") for kind, of in (("bare", BARE), ("cloud", CLOUD)) for case in of]
 
@@ -32,13 +29,8 @@ def endpoint() -> Iterator[str]:
     if named := os.environ.get("SKYOPERATOR_CONTRACT_ENDPOINT"):
         yield named
         return
-    command = ["kubectl", "-n", RELEASE, "port-forward", f"svc/{RELEASE}-skypilot", ":46580"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as forward:
-        assert forward.stdout is not None
-        said = forward.stdout.readline()
-        assert said.startswith("Forwarding from "), f"kubectl port-forward said: {said!r}"
-        yield f"http://{said.split()[2]}"
-        forward.terminate()
+    with port_forward() as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +38,8 @@ def credentials(tmp_path_factory: pytest.TempPathFactory) -> SecretDirectory:
     """Return what the environment names, or the release's own Secret."""
     if named := os.environ.get("SKYOPERATOR_CONTRACT_CREDENTIALS"):
         return SecretDirectory(Path(named), named)
-    directory, name = tmp_path_factory.mktemp("release"), f"{RELEASE}-skypilot-credentials"
-    secret = json.loads(kubectl("get", "secret", name, "-n", RELEASE, "-o", "json"))
-    for key, value in secret["data"].items():
-        (directory / key).write_bytes(b64decode(value))
-    return SecretDirectory(directory, f"Secret {RELEASE}/{name}")
+    directory = skypilot_credentials(tmp_path_factory.mktemp("release"))
+    return SecretDirectory(directory, f"the credentials of release {RELEASE}")
 
 
 @pytest.fixture

@@ -6,11 +6,8 @@ it and SkyPilot stands a proxy that can hold back the answer to a launch.
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,17 +19,10 @@ import yaml
 
 from tests.e2e.conftest import NAMESPACE
 from tests.e2e.proxy import HoldingProxy
-from tests.e2e.support import RELEASE, SMALL, Sky, eventually, jobs_of, kubectl
+from tests.e2e.support import RELEASE, SMALL, Sky, eventually, free_port, jobs_of, kubectl, port_forward, skypilot_credentials
 
 Apply = Callable[..., Sky]
 COUNTING = {"resources": SMALL, "run": "echo ran >> ~/executions; sleep 8"}
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @dataclass
@@ -64,25 +54,10 @@ class Controller:
 
 
 @pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HoldingProxy]:
+def proxy() -> Iterator[HoldingProxy]:
     """A way to SkyPilot's API server on which answers can be held back."""
-    port = free_port()
-    log = (tmp_path_factory.mktemp("forward") / "log").open("wb")
-    command = ["kubectl", "port-forward", "-n", RELEASE, f"service/{RELEASE}-skypilot", f"{port}:46580"]
-    forward = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        eventually("the port-forward is open", lambda: _opens(port), seconds=30)
-        with HoldingProxy(free_port(), port) as proxy:
-            yield proxy
-    finally:
-        forward.terminate()
-        forward.wait(timeout=10)
-        log.close()
-
-
-def _opens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    with port_forward() as port, HoldingProxy(free_port(), port) as proxy:
+        yield proxy
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +75,7 @@ def controller(in_cluster_controller_off: None, proxy: HoldingProxy, tmp_path: P
     environment = {
         "KUBECONFIG": str(as_service_account(tmp_path)),
         "SKYOPERATOR_SKYPILOT_ENDPOINT": f"http://127.0.0.1:{proxy.port}",
-        "SKYOPERATOR_CREDENTIALS_DIR": str(credentials(tmp_path)),
+        "SKYOPERATOR_CREDENTIALS_DIR": str(skypilot_credentials(tmp_path)),
         "SKYOPERATOR_NAMESPACES": NAMESPACE,
         "SKYOPERATOR_INSTANCE": f"{RELEASE}/{RELEASE}",
         "SKYOPERATOR_LEASE_NAMESPACE": RELEASE,
@@ -123,18 +98,6 @@ def as_service_account(directory: Path) -> Path:
     path = directory / "kubeconfig"
     path.write_text(yaml.safe_dump(config))
     return path
-
-
-def credentials(directory: Path) -> Path:
-    """The Secret that the controller mounts, as files."""
-    mounted = directory / "credentials"
-    mounted.mkdir()
-    controller = json.loads(kubectl("get", "deployment", f"{RELEASE}-controller", "-n", RELEASE, "-o", "json"))
-    volumes = controller["spec"]["template"]["spec"]["volumes"]
-    name = next(volume["secret"]["secretName"] for volume in volumes if "secret" in volume)
-    for key, value in json.loads(kubectl("get", "secret", name, "-n", RELEASE, "-o", "json"))["data"].items():
-        (mounted / key).write_bytes(base64.b64decode(value))
-    return mounted
 
 
 @pytest.fixture

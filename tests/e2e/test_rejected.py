@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.support import SMALL, Sky, kubectl, pods_of_any
+from tests.e2e.support import SMALL, Sky, kubectl, pods_of
 
 Apply = Callable[..., Sky]
 
@@ -35,7 +35,7 @@ def test_a_task_that_is_not_accepted_says_why_and_makes_no_pod(apply: Apply) -> 
         assert word in message
         assert made[name].condition("Stalled") == ("True", got, made[name].condition("Stalled")[2])  # type: ignore[index]
         assert "launch" not in made[name].status()
-        assert not pods_of_any(made[name].name)
+        assert not pods_of(made[name].name)
 
 
 def test_an_edit_heals_it(apply: Apply) -> None:
@@ -61,4 +61,4 @@ def test_a_launch_that_fails_says_why_in_skypilots_words(
     assert words in this.until("Failed", seconds=1)[1]
     cluster = this.cluster
     this.delete(seconds=60)
-    assert not pods_of_any(cluster)
+    assert not pods_of(cluster)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -15,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.e2e.support import RELEASE, Sky, kubectl
+from tests.e2e.support import RELEASE, Sky, free_port, kubectl
 from tests.standin.control import Control
 from tests.standin.server import serving
 
@@ -117,13 +116,6 @@ async def controllers(namespace: str, standin: tuple[Control, str], tmp_path: Pa
             ends.push_async_callback(process.end, signal.SIGTERM)
     for process in controllers.made:
         print(process.log.read_text()[-4000:])
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 async def reached(this: Sky, phase: str, *, seconds: float = 40) -> dict[str, object]:

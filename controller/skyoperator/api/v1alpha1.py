@@ -22,7 +22,7 @@ FINALIZER: Final = f"{GROUP}/teardown"
 TERMINATED: Final = "TERMINATED"
 """`status.cluster.status` of a cluster that was confirmed gone; the word SkyPilot's own cost report uses."""
 
-NO_LONGER_THAN_A_CONDITION_MESSAGE: Final = 32768
+CONDITION_MESSAGE_LIMIT: Final = 32768
 """metav1.Condition's limit on `message`, in characters."""
 
 
@@ -151,7 +151,7 @@ class Condition(_Model):
     """When status last changed."""
     reason: str = Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
     """One word for programs."""
-    message: str = Field(max_length=NO_LONGER_THAN_A_CONDITION_MESSAGE)
+    message: str = Field(max_length=CONDITION_MESSAGE_LIMIT)
     """A sentence for people."""
 
 

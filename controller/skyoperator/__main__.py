@@ -15,9 +15,10 @@ from collections.abc import Awaitable, Callable
 import kopf
 
 from skyoperator import handlers, probes
+from skyoperator.admission import Admission
 from skyoperator.kube import Key, KubeApi, api_client
 from skyoperator.lease import Lease
-from skyoperator.metrics import REGISTRY, Objects
+from skyoperator.metrics import REGISTRY, Launches, Objects
 from skyoperator.observe import Observer
 from skyoperator.reconcile import Reconciler
 from skyoperator.settings import Settings, SettingsError
@@ -39,10 +40,12 @@ async def run(settings: Settings) -> None:
         ) as sky,
     ):
         lease = Lease(kubernetes, namespace=settings.lease_namespace, name=settings.lease_name, holder=settings.holder)
-        observer = Observer(sky, server=settings.skypilot_endpoint)
+        admission = Admission(settings.max_in_flight_launches)
+        observer = Observer(sky, server=settings.skypilot_endpoint, admission=admission)
         kube = KubeApi(kubernetes, instance=settings.instance)
         workers = make_workers(kube, sky, observer, lease)
         REGISTRY.register(Objects(workers.phases, workers.oldest_pass_seconds))
+        REGISTRY.register(Launches(lambda: admission.in_flight, lambda: admission.queued))
         web = await probes.serve(
             settings.http_port,
             registry=REGISTRY,

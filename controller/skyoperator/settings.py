@@ -32,6 +32,8 @@ class Settings:
     """Our name on the lease: the pod's."""
     http_port: int
     log_level: str
+    max_in_flight_launches: int
+    """How many launches SkyPilot is handed at a time."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -46,6 +48,7 @@ class Settings:
             holder=environment.get(PREFIX + "POD_NAME") or socket.gethostname(),
             http_port=_port(environment.get(PREFIX + "HTTP_PORT", "8080")),
             log_level=environment.get(PREFIX + "LOG_LEVEL", "INFO").upper(),
+            max_in_flight_launches=_positive(environment, "MAX_IN_FLIGHT_LAUNCHES", "8"),
         )
 
 
@@ -54,6 +57,13 @@ def _required(environment: Mapping[str, str], name: str) -> str:
     if not value:
         raise SettingsError(f"{PREFIX}{name} is not set; the Helm chart sets it, see deploy/helm/skyoperator")
     return value
+
+
+def _positive(environment: Mapping[str, str], name: str, default: str) -> int:
+    text = environment.get(PREFIX + name) or default
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise SettingsError(f"{PREFIX}{name} must be a whole number above 0, not {text!r}")
+    return int(text)
 
 
 def _port(text: str) -> int:

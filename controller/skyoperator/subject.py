@@ -19,6 +19,8 @@ class Subject:
     """The attempt to look for under its own name, while no request of it is known."""
     job_name: str | None = None
     """The job to follow."""
+    wants_launch: bool = False
+    """Whether the object would send a launch now, if it may: it is then put in line, and woken when its turn comes."""
     is_urgent: bool = True
 
     @property

@@ -56,6 +56,8 @@ class World:
     """Why our last /down failed, if it did."""
     may_down: bool = True
     """Whether it is time to ask for /down again."""
+    may_launch: bool = True
+    """Whether a launch may be sent now; False for one that wants to and is in line (admission.py)."""
     complaint: str = ""
     """Why the server does not answer, for people."""
 

@@ -15,16 +15,17 @@ from collections.abc import Awaitable, Callable
 import kopf
 
 from skyoperator import handlers, probes
+from skyoperator.admission import Admission
 from skyoperator.kube import Key, KubeApi, api_client
 from skyoperator.lease import Lease
-from skyoperator.metrics import REGISTRY, Objects
+from skyoperator.metrics import REGISTRY, Launches, Objects
 from skyoperator.observe import Observer
 from skyoperator.reconcile import Reconciler
 from skyoperator.settings import Settings, SettingsError
 from skyoperator.sky.client import POST_TIMEOUT_SECONDS, SkyPilotClient
 from skyoperator.sky.credentials import SecretDirectory
 from skyoperator.sky.types import SkyPilot
-from skyoperator.task import cluster_name
+from skyoperator.task import Policy, cluster_name
 from skyoperator.workers import Workers
 
 logger = logging.getLogger(__name__)
@@ -39,10 +40,12 @@ async def run(settings: Settings) -> None:
         ) as sky,
     ):
         lease = Lease(kubernetes, namespace=settings.lease_namespace, name=settings.lease_name, holder=settings.holder)
-        observer = Observer(sky, server=settings.skypilot_endpoint)
+        admission = Admission(settings.max_in_flight_launches)
+        observer = Observer(sky, server=settings.skypilot_endpoint, admission=admission)
         kube = KubeApi(kubernetes, instance=settings.instance)
-        workers = make_workers(kube, sky, observer, lease)
+        workers = make_workers(kube, sky, observer, lease, settings.policy)
         REGISTRY.register(Objects(workers.phases, workers.oldest_pass_seconds))
+        REGISTRY.register(Launches(lambda: admission.in_flight, lambda: admission.queued))
         web = await probes.serve(
             settings.http_port,
             registry=REGISTRY,
@@ -57,9 +60,9 @@ async def run(settings: Settings) -> None:
             await web.cleanup()
 
 
-def make_workers(kube: KubeApi, sky: SkyPilot, observer: Observer, lease: Lease) -> Workers:
+def make_workers(kube: KubeApi, sky: SkyPilot, observer: Observer, lease: Lease, policy: Policy) -> Workers:
     """Return the workers, with everything they need."""
-    reconciler = Reconciler(kube=kube, sky=sky, observer=observer, holder=lease, post_timeout_seconds=POST_TIMEOUT_SECONDS)
+    reconciler = Reconciler(kube=kube, sky=sky, observer=observer, holder=lease, post_timeout_seconds=POST_TIMEOUT_SECONDS, policy=policy)
 
     def forget(key: Key) -> None:
         observer.forget(cluster_name(key.name, key.uid))

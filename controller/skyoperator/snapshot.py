@@ -31,6 +31,8 @@ class Snapshot:
     active: dict[str, tuple[Request, ...]] | None = None
     clusters: dict[str, Cluster] | None = None
     complaint: str = ""
+    launches: int = 0
+    """How many launches are active, of whichever cluster and user."""
 
     def requests_of(self, name: str) -> tuple[Request, ...] | None:
         """Return the cluster's active requests; None if not known."""
@@ -60,7 +62,14 @@ async def take(sky: SkyPilot, previous: Snapshot, now: datetime) -> Snapshot:
         return _unknown(taken_at, previous, f"SkyPilot's answer makes no sense: {error!r}")
     unbroken = previous.reachable_since is not None and taken_at - previous.ended_at <= UNBROKEN_SECONDS
     since = previous.reachable_since if unbroken else now
-    return Snapshot(taken_at, monotonic(), since, _by_cluster(active), {cluster.name: cluster for cluster in clusters})
+    return Snapshot(
+        taken_at,
+        monotonic(),
+        since,
+        _by_cluster(active),
+        {cluster.name: cluster for cluster in clusters},
+        launches=sum(request.name == "launch" for request in active),
+    )
 
 
 def monotonic() -> float:

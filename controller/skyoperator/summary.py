@@ -13,7 +13,8 @@ from skyoperator.api.v1alpha1 import ConditionType, FailuresRecord, LaunchRecord
 from skyoperator.conditions import Verdict, false, find, is_true, true, unknown, updated
 from skyoperator.failures import bounded
 from skyoperator.inputs import Accepted, Order
-from skyoperator.records import end_reason, is_clear, is_finished, is_over, is_terminated, is_up, wants_down
+from skyoperator.outcomes import end_reason, wants_down
+from skyoperator.records import is_clear, is_finished, is_over, is_terminated, is_up
 from skyoperator.world import ABSENT, World
 
 BUSY: Final = frozenset({Phase.PENDING, Phase.QUEUED, Phase.LAUNCHING, Phase.STOPPING, Phase.DELETING})

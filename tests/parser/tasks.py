@@ -108,6 +108,13 @@ workdirs = st.fixed_dictionaries(
 )
 
 
+secrets = st.dictionaries(
+    env_names.map(lambda name: f"S_{name}") | st.sampled_from(["GIT_TOKEN", "GIT_SSH_KEY"]),
+    (texts | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))),
+    max_size=4,
+)
+
+
 @st.composite
 def tasks(draw: st.DrawFn) -> dict[str, Any]:
     """Return a task that passes `check` under POLICY."""

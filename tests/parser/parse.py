@@ -9,13 +9,16 @@ import contextlib
 import json
 import pathlib
 import sys
+import types
 from typing import Any
+from unittest import mock
 
-from sky import clouds
-from sky.backends import task_codegen
+import yaml
+from sky import check, clouds, skypilot_config
+from sky.backends import backend_utils, task_codegen
 from sky.server import common
 from sky.skylet import log_lib
-from sky.utils import command_runner, schemas
+from sky.utils import command_runner, common_utils, config_utils, registry, schemas
 
 
 def parse(task: str) -> dict[str, Any]:
@@ -107,9 +110,39 @@ def labels(request: str) -> dict[str, Any]:
     return {"refused_by": [c.__name__ for c in every if not all(c.is_label_valid(*label)[0] for label in wanted.items())]}
 
 
+class _AskedError(Exception):
+    """Carries the clouds whose credential files SkyPilot has just left out."""
+
+
+def identity(request: str) -> dict[str, Any]:
+    """Return the clouds whose credential files a cluster on this cloud and region would get, and its pods' service account."""
+    wanted = json.loads(request)
+    config = config_utils.Config.from_dict(yaml.safe_load(wanted["config"]))
+    common_utils.validate_schema(config, schemas.get_config_schema(), "Invalid config: ")
+
+    def asked(excluded: Any) -> None:
+        raise _AskedError({cloud.canonical_name() for cloud in excluded})
+
+    cloud = registry.CLOUD_REGISTRY.from_str(wanted["cloud"])
+    resources = types.SimpleNamespace(
+        cloud=cloud, region=wanted["region"], cluster_config_overrides={}, make_deploy_variables=lambda *_: {}
+    )
+    region = clouds.Region(wanted["region"])
+    with (
+        mock.patch.object(skypilot_config, "_get_loaded_config", return_value=config),
+        mock.patch.object(check, "get_cloud_credential_file_mounts", asked),
+    ):
+        account = skypilot_config.get_effective_workspace_region_config("kubernetes", ("remote_identity",), wanted["region"])
+        try:
+            backend_utils.write_cluster_config(resources, 1, "", "c", pathlib.Path(), "", region)
+        except _AskedError as found:
+            return {"uploaded": sorted({*registry.CLOUD_REGISTRY} - found.args[0]), "account": account}
+    raise AssertionError
+
+
 def answer(request: dict[str, str]) -> dict[str, Any]:
     """Return the answer to one request, or SkyPilot's error."""
-    work = {"parse": parse, "schema": schema, "script": script, "labels": labels}[request["do"]]
+    work = {"parse": parse, "schema": schema, "script": script, "labels": labels, "identity": identity}[request["do"]]
     try:
         return {"ok": work(request["with"])}
     except Exception as error:  # noqa: BLE001  # whatever SkyPilot raises is the answer

@@ -39,7 +39,7 @@ async def run(settings: Settings) -> None:
         ) as sky,
     ):
         lease = Lease(kubernetes, namespace=settings.lease_namespace, name=settings.lease_name, holder=settings.holder)
-        observer = Observer(sky, server=settings.skypilot_endpoint)
+        observer = Observer(sky)
         kube = KubeApi(kubernetes, instance=settings.instance)
         workers = make_workers(kube, sky, observer, lease)
         REGISTRY.register(Objects(workers.phases, workers.oldest_pass_seconds))

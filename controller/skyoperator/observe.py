@@ -74,9 +74,8 @@ class Followed:
 class Observer:
     """The shared poller. `run` polls; `look` answers one object; `wake` is called when a followed cluster has changed."""
 
-    def __init__(self, sky: SkyPilot, *, server: str, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, sky: SkyPilot, *, now: Callable[[], datetime] = utc_now) -> None:
         self._sky = sky
-        self._server = server
         self._now = now
         self._followed: dict[str, Followed] = {}
         self._snapshot = NOTHING_YET
@@ -166,7 +165,7 @@ class Observer:
         snapshot = await self._snapshot_since(followed.not_before)
         world = World(
             now=self._now(),
-            server=self._server,
+            server=snapshot.server,
             reachable_since=snapshot.reachable_since,
             acted_at=followed.acted_at,
             cluster=snapshot.cluster(subject.cluster_name),

@@ -17,12 +17,12 @@ from datetime import datetime
 from typing import Final, TypeVar
 
 from skyoperator.clock import utc_now
-from skyoperator.decide import CONFIRM_SECONDS
 from skyoperator.failures import LOST
 from skyoperator.queue_reader import QueueReader
 from skyoperator.sky.types import Cluster, ClusterStatus, Launched, Request, RequestError, SkyPilot, SkyPilotError, UnknownRequest
 from skyoperator.snapshot import NOTHING_YET, Snapshot, monotonic, take
 from skyoperator.subject import Subject
+from skyoperator.teardown import CONFIRM_SECONDS
 from skyoperator.world import ABSENT, Absent, World
 
 logger = logging.getLogger(__name__)

@@ -56,6 +56,10 @@ class World:
     """Why our last /down failed, if it did."""
     may_down: bool = True
     """Whether it is time to ask for /down again."""
+    may_launch: bool = True
+    """Whether one more launch may be sent now."""
+    is_elsewhere: bool = False
+    """Whether the cluster is on another server than the one that we talk to."""
     complaint: str = ""
     """Why the server does not answer, for people."""
 

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 from skyoperator.api.v1alpha1 import ConditionType, SkyCluster
 from skyoperator.conditions import is_true
-from skyoperator.decide import SETTLE_TIME
 from skyoperator.kube import Conflict, Gone, Key
 from skyoperator.observe import Observer
 from skyoperator.reconcile import Reconciler
 from skyoperator.sky.client import POST_TIMEOUT_SECONDS, SkyPilotClient
 from skyoperator.sky.credentials import NoCredentials
+from skyoperator.teardown import SETTLE_TIME
 
 from tests.standin.control import Control
 from tests.standin.server import serving

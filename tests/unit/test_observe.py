@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import pytest
-from skyoperator.decide import CONFIRM_SECONDS
 from skyoperator.observe import CALM_SECONDS, URGENT_SECONDS, Observer
 from skyoperator.sky.types import (
     Cluster,
@@ -24,6 +23,7 @@ from skyoperator.sky.types import (
 )
 from skyoperator.snapshot import UNBROKEN_SECONDS
 from skyoperator.subject import Subject
+from skyoperator.teardown import CONFIRM_SECONDS
 from skyoperator.world import ABSENT, World
 
 from tests.unit.build import JOB, NOW

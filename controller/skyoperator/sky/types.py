@@ -22,6 +22,7 @@ from typing import Final, Protocol
 
 UID_LABEL: Final = "skyoperator-uid"
 """A key that every cloud takes: GCP allows neither dots nor slashes in keys, and SkyPilot checks all enabled clouds."""
+ATTEMPT_LABEL: Final = "skyoperator-attempt"
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -120,6 +121,12 @@ class Cluster:
     def uid_label(self) -> str | None:
         """The uid of the object that launched it, or None for a cluster that is not ours."""
         return self.labels.get(UID_LABEL)
+
+    @property
+    def attempt_label(self) -> int | None:
+        """The attempt that brought it up, or None if it does not say."""
+        label = self.labels.get(ATTEMPT_LABEL, "")
+        return int(label) if label.isdecimal() else None
 
     @property
     def unhealthy(self) -> bool:

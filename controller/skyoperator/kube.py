@@ -136,7 +136,7 @@ class KubeApi:
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/{PLURAL}/{{name}}"
         preconditions = {"uid": this.uid, "resourceVersion": this.resource_version}
         with _explained("delete", key_of(this)):
-            await self._call("DELETE", path, {"namespace": this.namespace, "name": this.name}, {"preconditions": preconditions})
+            await self.call("DELETE", path, {"namespace": this.namespace, "name": this.name}, {"preconditions": preconditions})
 
     async def config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:  # noqa: D102
         body = await self._core(namespace, "configmaps", name)
@@ -151,14 +151,17 @@ class KubeApi:
         with _explained("read", f"{plural} {namespace}/{name}"):
             try:
                 path = "/api/v1/namespaces/{namespace}/{plural}/{name}"
-                return await self._call("GET", path, {"namespace": namespace, "plural": plural, "name": name})
+                return await self.call("GET", path, {"namespace": namespace, "plural": plural, "name": name})
             except ApiException as error:
                 if error.status == HTTPStatus.NOT_FOUND:
                     return None
                 raise
 
-    async def _call(self, method: str, path: str, names: Mapping[str, str], body: Json | None = None) -> Json:
-        """Return the answer to what CustomObjectsApi has no method for: the core group, preconditions without loading all models."""
+    async def call(self, method: str, path: str, names: Mapping[str, str], body: Json | None = None) -> Json:
+        """Return the answer to what CustomObjectsApi has no method for: the core group, preconditions without loading all models.
+
+        Raises ApiException.
+        """
         call = await self._client.param_serialize(method, path, path_params=dict(names), body=body, auth_settings=["BearerToken"])
         answer = await self._client.call_api(*call, _request_timeout=TIMEOUT_SECONDS)
         raw: bytes = await answer.read()  # type: ignore[no-untyped-call]

@@ -75,10 +75,9 @@ class Followed:
 class Observer:
     """The shared poller. `run` polls; `look` answers one object; `wake` is called when a followed cluster has changed."""
 
-    def __init__(self, sky: SkyPilot, *, server: str, admission: Admission, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, sky: SkyPilot, *, admission: Admission, now: Callable[[], datetime] = utc_now) -> None:
         self._sky = sky
         self._admission = admission
-        self._server = server
         self._now = now
         self._followed: dict[str, Followed] = {}
         self._snapshot = NOTHING_YET
@@ -173,7 +172,7 @@ class Observer:
         snapshot = await self._snapshot_since(followed.not_before)
         world = World(
             now=self._now(),
-            server=self._server,
+            server=snapshot.server,
             reachable_since=snapshot.reachable_since,
             acted_at=followed.acted_at,
             cluster=snapshot.cluster(subject.cluster_name),

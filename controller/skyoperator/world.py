@@ -30,7 +30,7 @@ class World:
 
     now: datetime
     server: str
-    """The API server's endpoint."""
+    """Which API server it is; empty while not known. See docs/design/server-identity.md."""
     reachable_since: datetime | None = None
     """Since when the server has answered every look; None while it does not."""
     acted_at: datetime | None = None

@@ -72,7 +72,7 @@ class Stage:
         async with SkyPilotClient.connect(self.address, NoCredentials()) as client:
             sky: Any = Door(client, process)
             kube: Any = Door(self.kube, process)
-            observer = Observer(sky, server=self.address, admission=Admission(8), now=now)
+            observer = Observer(sky, admission=Admission(8), now=now)
             reconciler = Reconciler(
                 kube=kube, sky=sky, observer=observer, holder=AlwaysHeld(), post_timeout_seconds=POST_TIMEOUT_SECONDS, now=now
             )

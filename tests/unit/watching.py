@@ -78,7 +78,7 @@ class Stage:
 async def staged(*, limit: int = 8) -> AsyncIterator[Stage]:
     """An observer that runs until the end of the test."""
     sky, admission = FakeSky(), Admission(limit)
-    observer = Observer(sky, server="http://sky", admission=admission, now=now)
+    observer = Observer(sky, admission=admission, now=now)
     running = asyncio.create_task(observer.run())
     stage = Stage(sky, observer, admission, running)
     yield stage

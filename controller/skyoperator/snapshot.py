@@ -31,6 +31,10 @@ class Snapshot:
     active: dict[str, tuple[Request, ...]] | None = None
     clusters: dict[str, Cluster] | None = None
     complaint: str = ""
+    launches: int = 0
+    """How many launches are active, of whichever cluster and user."""
+    server: str = ""
+    """Which server answered; asked anew after each break, for another may answer then."""
 
     def requests_of(self, name: str) -> tuple[Request, ...] | None:
         """Return the cluster's active requests; None if not known."""
@@ -50,7 +54,9 @@ async def take(sky: SkyPilot, previous: Snapshot, now: datetime) -> Snapshot:
     Requests first, rows second: a launch that ends in between is then seen in one or the other.
     """
     taken_at = monotonic()
+    unbroken = previous.reachable_since is not None and taken_at - previous.ended_at <= UNBROKEN_SECONDS
     try:
+        server = previous.server if unbroken else await sky.identity()
         active = await sky.active_requests()
         clusters = await sky.clusters()
     except SkyPilotError as error:
@@ -58,9 +64,16 @@ async def take(sky: SkyPilot, previous: Snapshot, now: datetime) -> Snapshot:
     except Exception as error:
         logger.exception("SkyPilot's answer makes no sense")
         return _unknown(taken_at, previous, f"SkyPilot's answer makes no sense: {error!r}")
-    unbroken = previous.reachable_since is not None and taken_at - previous.ended_at <= UNBROKEN_SECONDS
     since = previous.reachable_since if unbroken else now
-    return Snapshot(taken_at, monotonic(), since, _by_cluster(active), {cluster.name: cluster for cluster in clusters})
+    return Snapshot(
+        taken_at,
+        monotonic(),
+        since,
+        _by_cluster(active),
+        {cluster.name: cluster for cluster in clusters},
+        server=server,
+        launches=sum(request.name == "launch" for request in active),
+    )
 
 
 def monotonic() -> float:

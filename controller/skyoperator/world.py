@@ -30,7 +30,7 @@ class World:
 
     now: datetime
     server: str
-    """The API server's endpoint."""
+    """Which API server it is; empty while not known. See docs/design/server-identity.md."""
     reachable_since: datetime | None = None
     """Since when the server has answered every look; None while it does not."""
     acted_at: datetime | None = None
@@ -56,6 +56,10 @@ class World:
     """Why our last /down failed, if it did."""
     may_down: bool = True
     """Whether it is time to ask for /down again."""
+    may_launch: bool = True
+    """Whether a launch may be sent now; False for one that wants to and is in line (admission.py)."""
+    is_elsewhere: bool = False
+    """Whether the cluster is on another server than the one that we talk to."""
     complaint: str = ""
     """Why the server does not answer, for people."""
 

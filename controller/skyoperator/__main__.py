@@ -16,16 +16,17 @@ from contextlib import asynccontextmanager
 import kopf
 
 from skyoperator import handlers, probes
+from skyoperator.admission import Admission
 from skyoperator.kube import Key, KubeApi, api_client
 from skyoperator.lease import Lease
-from skyoperator.metrics import REGISTRY, Objects
+from skyoperator.metrics import REGISTRY, Launches, Objects
 from skyoperator.observe import Observer
 from skyoperator.reconcile import Reconciler
 from skyoperator.settings import Settings, SettingsError
 from skyoperator.sky.client import POST_TIMEOUT_SECONDS, SkyPilotClient
 from skyoperator.sky.credentials import MintedToken, SecretDirectory
 from skyoperator.sky.types import SkyPilot
-from skyoperator.task import cluster_name
+from skyoperator.task import Policy, cluster_name
 from skyoperator.token_secret import TokenSecret
 from skyoperator.workers import Workers
 
@@ -39,9 +40,11 @@ async def run(settings: Settings) -> None:
         skypilot(settings, kube := KubeApi(kubernetes, instance=settings.instance)) as sky,
     ):
         lease = Lease(kubernetes, namespace=settings.lease_namespace, name=settings.lease_name, holder=settings.holder)
-        observer = Observer(sky)
-        workers = make_workers(kube, sky, observer, lease)
+        admission = Admission(settings.max_in_flight_launches)
+        observer = Observer(sky, admission=admission)
+        workers = make_workers(kube, sky, observer, lease, settings.policy)
         REGISTRY.register(Objects(workers.phases, workers.oldest_pass_seconds))
+        REGISTRY.register(Launches(lambda: admission.in_flight, lambda: admission.queued))
         web = await probes.serve(
             settings.http_port,
             registry=REGISTRY,
@@ -58,7 +61,7 @@ async def run(settings: Settings) -> None:
 
 @asynccontextmanager
 async def skypilot(settings: Settings, kube: KubeApi) -> AsyncIterator[SkyPilotClient]:
-    """Yield a client with a token of our own, minted with the mounted credentials; with these themselves if there is no Secret for a token."""
+    """Yield a client with a token of our own, minted with the mounted credentials; without a Secret for it, with these themselves."""
     mounted = SecretDirectory(settings.credentials_dir, f"the Secret mounted at {settings.credentials_dir}")
     async with SkyPilotClient.connect(settings.skypilot_endpoint, mounted) as client:
         if not settings.token_secret:
@@ -69,9 +72,9 @@ async def skypilot(settings: Settings, kube: KubeApi) -> AsyncIterator[SkyPilotC
             yield ours
 
 
-def make_workers(kube: KubeApi, sky: SkyPilot, observer: Observer, lease: Lease) -> Workers:
+def make_workers(kube: KubeApi, sky: SkyPilot, observer: Observer, lease: Lease, policy: Policy) -> Workers:
     """Return the workers, with everything they need."""
-    reconciler = Reconciler(kube=kube, sky=sky, observer=observer, holder=lease, post_timeout_seconds=POST_TIMEOUT_SECONDS)
+    reconciler = Reconciler(kube=kube, sky=sky, observer=observer, holder=lease, post_timeout_seconds=POST_TIMEOUT_SECONDS, policy=policy)
 
     def forget(key: Key) -> None:
         observer.forget(cluster_name(key.name, key.uid))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, TypeVar
 
+from skyoperator.admission import Admission
 from skyoperator.clock import utc_now
 from skyoperator.failures import LOST
 from skyoperator.queue_reader import QueueReader
@@ -74,8 +75,9 @@ class Followed:
 class Observer:
     """The shared poller. `run` polls; `look` answers one object; `wake` is called when a followed cluster has changed."""
 
-    def __init__(self, sky: SkyPilot, *, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, sky: SkyPilot, *, admission: Admission, now: Callable[[], datetime] = utc_now) -> None:
         self._sky = sky
+        self._admission = admission
         self._now = now
         self._followed: dict[str, Followed] = {}
         self._snapshot = NOTHING_YET
@@ -103,6 +105,7 @@ class Observer:
         self._snapshot = await take(self._sky, before, self._now())
         for followed in list(self._followed.values()):
             self._note(followed, before, self._snapshot)
+        self._admission.saw(self._snapshot)
         async with self._polled:
             self._polled.notify_all()
 
@@ -112,7 +115,8 @@ class Observer:
         _note_emptiness(followed, after)
         self._keep_reading(followed)
         changed = before.requests_of(name) != after.requests_of(name) or before.cluster(name) != after.cluster(name)
-        if changed or was_empty_for < CONFIRM_SECONDS <= followed.empty_seconds:
+        is_confirmed = was_empty_for < CONFIRM_SECONDS <= followed.empty_seconds
+        if changed or (is_confirmed and not followed.subject.wants_launch):
             followed.wake()
 
     def _keep_reading(self, followed: Followed) -> None:
@@ -141,16 +145,19 @@ class Observer:
         if subject.is_urgent and not followed.subject.is_urgent:
             self._wanted.set()
         followed.subject, followed.wake = subject, wake
+        self._admission.passed(subject.cluster_name, wants_launch=subject.wants_launch)
         self._keep_reading(followed)
 
     def forget(self, name: str) -> None:
         """Look at this cluster no more."""
+        self._admission.leave(name)
         followed = self._followed.pop(name, None)
         if followed is not None:
             followed.stop_reading()
 
     def acted(self, name: str, *, down_id: str | None = None) -> None:
         """Count no look that began before now: we have just asked SkyPilot to change this cluster."""
+        self._admission.sent(name, monotonic())
         followed = self._followed.get(name)
         if followed is not None:
             followed.not_before = monotonic()
@@ -177,7 +184,8 @@ class Observer:
             return world
         world = await self._with_launch(world, subject)
         world = await self._with_down(world, followed)
-        return replace(_with_queue(world, followed), now=self._now())
+        may_launch = not subject.wants_launch or self._admission.ask(subject.cluster_name, followed.changed)
+        return replace(_with_queue(world, followed), may_launch=may_launch, now=self._now())
 
     async def _snapshot_since(self, not_before: float) -> Snapshot:
         """Return the first snapshot that began at `not_before` or later; one poll answers everybody who waits."""

@@ -39,6 +39,8 @@ class Settings:
     """What the installer allows in tasks, and what applies where an object says nothing."""
     http_port: int
     log_level: str
+    max_in_flight_launches: int
+    """How many launches SkyPilot is handed at a time."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -55,6 +57,7 @@ class Settings:
             policy=_policy(environment.get(PREFIX + "POLICY") or "{}"),
             http_port=_port(environment.get(PREFIX + "HTTP_PORT", "8080")),
             log_level=environment.get(PREFIX + "LOG_LEVEL", "INFO").upper(),
+            max_in_flight_launches=_positive(environment, "MAX_IN_FLIGHT_LAUNCHES", "8"),
         )
 
 
@@ -72,6 +75,13 @@ def _policy(text: str) -> Policy:
         raise SettingsError(f"{PREFIX}POLICY is not JSON: {error}; the Helm chart writes it from the values under policy") from error
     except PolicyError as error:
         raise SettingsError(f"{error}; correct it in the values of the Helm chart, from which {PREFIX}POLICY is made") from error
+
+
+def _positive(environment: Mapping[str, str], name: str, default: str) -> int:
+    text = environment.get(PREFIX + name) or default
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise SettingsError(f"{PREFIX}{name} must be a whole number above 0, not {text!r}")
+    return int(text)
 
 
 def _port(text: str) -> int:

@@ -31,6 +31,8 @@ class Snapshot:
     active: dict[str, tuple[Request, ...]] | None = None
     clusters: dict[str, Cluster] | None = None
     complaint: str = ""
+    launches: int = 0
+    """How many launches are active, of whichever cluster and user."""
     server: str = ""
     """Which server answered; asked anew after each break, for another may answer then."""
 
@@ -63,7 +65,15 @@ async def take(sky: SkyPilot, previous: Snapshot, now: datetime) -> Snapshot:
         logger.exception("SkyPilot's answer makes no sense")
         return _unknown(taken_at, previous, f"SkyPilot's answer makes no sense: {error!r}")
     since = previous.reachable_since if unbroken else now
-    return Snapshot(taken_at, monotonic(), since, _by_cluster(active), {cluster.name: cluster for cluster in clusters}, server=server)
+    return Snapshot(
+        taken_at,
+        monotonic(),
+        since,
+        _by_cluster(active),
+        {cluster.name: cluster for cluster in clusters},
+        launches=sum(request.name == "launch" for request in active),
+        server=server,
+    )
 
 
 def monotonic() -> float:

@@ -22,7 +22,7 @@ class Subject:
     job_name: str | None = None
     """The job to follow; empty: all of them, for whether any runs."""
     wants_launch: bool = False
-    """Whether a launch may be about to be sent, and needs a place among those that are under way."""
+    """Whether the object would send a launch now, if it may: it is then put in line, and woken when its turn comes."""
     is_urgent: bool = True
 
     @property

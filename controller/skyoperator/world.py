@@ -57,7 +57,7 @@ class World:
     may_down: bool = True
     """Whether it is time to ask for /down again."""
     may_launch: bool = True
-    """Whether one more launch may be sent now."""
+    """Whether a launch may be sent now; False for one that wants to and is in line (admission.py)."""
     is_elsewhere: bool = False
     """Whether the cluster is on another server than the one that we talk to."""
     complaint: str = ""

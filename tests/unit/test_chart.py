@@ -113,6 +113,7 @@ class TestController:
         assert variables["SKYOPERATOR_NAMESPACES"] == "ml,research"
         assert variables["SKYOPERATOR_INSTANCE"] == f"{NAMESPACE}/skyoperator"
         assert variables["SKYOPERATOR_LEASE_NAMESPACE"] == NAMESPACE
+        assert variables["SKYOPERATOR_MAX_IN_FLIGHT_LAUNCHES"] == "8"
         assert variables["SKYOPERATOR_POD_NAME"] == {"fieldRef": {"fieldPath": "metadata.name"}}
         assert environment(render(watchAllNamespaces=True).container("-controller"))["SKYOPERATOR_NAMESPACES"] == ""
 

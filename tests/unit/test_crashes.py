@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from skyoperator.admission import Admission
 from skyoperator.api.v1alpha1 import ConditionType, SkyCluster
 from skyoperator.conditions import is_true
 from skyoperator.kube import Conflict, Gone, Key
@@ -71,7 +72,7 @@ class Stage:
         async with SkyPilotClient.connect(self.address, NoCredentials()) as client:
             sky: Any = Door(client, process)
             kube: Any = Door(self.kube, process)
-            observer = Observer(sky, now=now)
+            observer = Observer(sky, admission=Admission(8), now=now)
             reconciler = Reconciler(
                 kube=kube, sky=sky, observer=observer, holder=AlwaysHeld(), post_timeout_seconds=POST_TIMEOUT_SECONDS, now=now
             )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
 
 import pytest
-from skyoperator.observe import CALM_SECONDS, URGENT_SECONDS, Observer
+from skyoperator.observe import CALM_SECONDS, URGENT_SECONDS
 from skyoperator.sky.types import (
     Cluster,
     ClusterStatus,
@@ -26,71 +24,33 @@ from skyoperator.subject import Subject
 from skyoperator.teardown import CONFIRM_SECONDS
 from skyoperator.world import ABSENT, World
 
-from tests.unit.build import JOB, NOW
-from tests.unit.fakes import FakeSky
+from tests.unit.build import JOB
+from tests.unit.watching import (
+    ATTEMPT,
+    CALM,
+    FAILED,
+    IDLE,
+    LAUNCH,
+    OUTAGE,
+    POLL,
+    QUEUE,
+    RUNNING,
+    SUCCEEDED,
+    Stage,
+    a_request,
+    a_row,
+    now,
+    staged,
+    time,
+)
 
 pytestmark = pytest.mark.looptime(start=1000)
-
-IDLE = Subject("a")
-CALM = Subject("a", is_urgent=False)
-LAUNCH = Subject("a", request_id="r1")
-ATTEMPT = Subject("a", attempt_name=JOB)
-QUEUE = Subject("a", job_name=JOB, is_urgent=False)
-OUTAGE = SkyPilotUnreachable("connection refused")
-POLL = ["active_requests", "clusters"]
-
-
-def a_row(name: str = "a", status: ClusterStatus = ClusterStatus.UP) -> Cluster:
-    return Cluster(name, status)
-
-
-def a_request(id_: str = "r1", name: str = "launch", status: RequestStatus = RequestStatus.RUNNING, *, cluster: str = "a") -> Request:
-    return Request(id_, name, status, cluster, None)
-
-
-FAILED = a_request(status=RequestStatus.FAILED)
-RUNNING, SUCCEEDED = (Job(1, JOB, status) for status in (JobStatus.RUNNING, JobStatus.SUCCEEDED))
-
-
-def time() -> float:
-    return asyncio.get_running_loop().time()
-
-
-def now() -> datetime:
-    return NOW + timedelta(seconds=time())
-
-
-@dataclass
-class Stage:
-    sky: FakeSky
-    observer: Observer
-    running: asyncio.Task[None]
-    woken: list[float] = field(default_factory=list)
-
-    def follow(self, subject: Subject) -> None:
-        self.observer.follow(subject, lambda: self.woken.append(time()))
-
-    async def look(self, subject: Subject = IDLE) -> World:
-        self.follow(subject)
-        return await self.observer.look(subject)
-
-    async def fresh_look(self, subject: Subject = IDLE) -> World:
-        """Return a look once everything that is new was seen: a poll, and a read of the queue."""
-        await asyncio.sleep(30)
-        return await self.look(subject)
 
 
 @pytest.fixture
 async def stage() -> AsyncIterator[Stage]:
-    sky = FakeSky()
-    observer = Observer(sky, now=now)
-    running = asyncio.create_task(observer.run())
-    yield Stage(sky, observer, running)
-    for name in ("a", "b", *(f"c{number}" for number in range(20))):
-        observer.forget(name)
-    running.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
+    async with staged() as stage:
+        yield stage
 
 
 async def test_nobody_waits_nobody_polls(stage: Stage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,9 +26,7 @@ async def looks(sky: FakeSky, *, times: int = 1, after: Snapshot = NOTHING_YET) 
 
 def since(seen: Snapshot, seconds: float) -> Snapshot:
     """The same look, so many seconds longer ago."""
-    return Snapshot(
-        seen.taken_at - seconds, seen.ended_at - seconds, seen.reachable_since, seen.active, seen.clusters, seen.complaint, seen.server
-    )
+    return replace(seen, taken_at=seen.taken_at - seconds, ended_at=seen.ended_at - seconds)
 
 
 async def test_a_server_that_goes_on_answering_is_asked_once() -> None:

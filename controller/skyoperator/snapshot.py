@@ -73,6 +73,7 @@ async def take(sky: SkyPilot, previous: Snapshot, now: datetime) -> Snapshot:
         {cluster.name: cluster for cluster in clusters},
         server=server,
         launches=sum(request.name == "launch" for request in active),
+        server=server,
     )
 
 

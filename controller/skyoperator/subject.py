@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from skyoperator.api.v1alpha1 import SkyCluster
 from skyoperator.records import attempt_name, cluster_name, is_finished, is_set_up, is_terminated
@@ -22,11 +23,20 @@ class Subject:
     wants_launch: bool = False
     """Whether the object would send a launch now, if it may: it is then put in line, and woken when its turn comes."""
     is_urgent: bool = True
+    watches_queue: bool = False
+    """Whether the queue is of interest although no job in it is ours: for idleness."""
+    was_known: bool = False
+    """Whether the status says that the cluster stood (UP or STOPPED) when last seen."""
+    confirmed_lost_at: datetime | None = None
+    """When a person confirmed that the cluster is gone (hold.CONFIRM_LOST)."""
+    name: str = ""
+    namespace: str = ""
+    """The object's own, for messages."""
 
     @property
     def queue_name(self) -> str | None:
-        """The name to find in the cluster's queue, or None if the queue is of no interest."""
-        return self.job_name or self.attempt_name
+        """The name to find in the cluster's queue, "" if any job will do, or None if the queue is of no interest."""
+        return self.job_name or self.attempt_name or ("" if self.watches_queue else None)
 
 
 def subject_of(this: SkyCluster) -> Subject | None:

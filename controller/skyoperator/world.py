@@ -59,7 +59,9 @@ class World:
     may_launch: bool = True
     """Whether a launch may be sent now; False for one that wants to and is in line (admission.py)."""
     complaint: str = ""
-    """Why the server does not answer, for people."""
+    """Why the cluster is not known, for people."""
+    held_since: datetime | None = None
+    """Since when the cluster is not known because it vanished together with others (hold.py); None if that is not so."""
 
     @property
     def is_up(self) -> bool:

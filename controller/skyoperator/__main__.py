@@ -10,7 +10,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import kopf
 
@@ -24,9 +25,10 @@ from skyoperator.observe import Observer
 from skyoperator.reconcile import Reconciler
 from skyoperator.settings import Settings, SettingsError
 from skyoperator.sky.client import POST_TIMEOUT_SECONDS, SkyPilotClient
-from skyoperator.sky.credentials import SecretDirectory
+from skyoperator.sky.credentials import MintedToken, SecretDirectory
 from skyoperator.sky.types import SkyPilot
-from skyoperator.task import cluster_name
+from skyoperator.task import Policy, cluster_name
+from skyoperator.token_secret import TokenSecret
 from skyoperator.workers import Workers
 
 logger = logging.getLogger(__name__)
@@ -36,16 +38,13 @@ async def run(settings: Settings) -> None:
     """Serve until told to stop. Raises LeaseLostError when somebody else took over."""
     async with (
         api_client() as kubernetes,
-        SkyPilotClient.connect(
-            settings.skypilot_endpoint, SecretDirectory(settings.credentials_dir, f"the Secret mounted at {settings.credentials_dir}")
-        ) as sky,
+        skypilot(settings, kube := KubeApi(kubernetes, instance=settings.instance)) as sky,
     ):
         lease = Lease(kubernetes, namespace=settings.lease_namespace, name=settings.lease_name, holder=settings.holder)
         admission = Admission(settings.max_in_flight_launches)
         hold = Hold()
-        observer = Observer(sky, server=settings.skypilot_endpoint, admission=admission, hold=hold)
-        kube = KubeApi(kubernetes, instance=settings.instance)
-        workers = make_workers(kube, sky, observer, lease)
+        observer = Observer(sky, admission=admission, hold=hold)
+        workers = make_workers(kube, sky, observer, lease, settings.policy)
         REGISTRY.register(Objects(workers.phases, workers.oldest_pass_seconds))
         REGISTRY.register(Launches(lambda: admission.in_flight, lambda: admission.queued))
         REGISTRY.register(Held(lambda: hold.count))
@@ -63,9 +62,22 @@ async def run(settings: Settings) -> None:
             await web.cleanup()
 
 
-def make_workers(kube: KubeApi, sky: SkyPilot, observer: Observer, lease: Lease) -> Workers:
+@asynccontextmanager
+async def skypilot(settings: Settings, kube: KubeApi) -> AsyncIterator[SkyPilotClient]:
+    """Yield a client with a token of our own, minted with the mounted credentials; with these, if there is no Secret for a token."""
+    mounted = SecretDirectory(settings.credentials_dir, f"the Secret mounted at {settings.credentials_dir}")
+    async with SkyPilotClient.connect(settings.skypilot_endpoint, mounted) as client:
+        if not settings.token_secret:
+            yield client
+            return
+        store = TokenSecret(kube, namespace=settings.lease_namespace, name=settings.token_secret)
+        async with SkyPilotClient.connect(settings.skypilot_endpoint, MintedToken(store, client.mint_token)) as ours:
+            yield ours
+
+
+def make_workers(kube: KubeApi, sky: SkyPilot, observer: Observer, lease: Lease, policy: Policy) -> Workers:
     """Return the workers, with everything they need."""
-    reconciler = Reconciler(kube=kube, sky=sky, observer=observer, holder=lease, post_timeout_seconds=POST_TIMEOUT_SECONDS)
+    reconciler = Reconciler(kube=kube, sky=sky, observer=observer, holder=lease, post_timeout_seconds=POST_TIMEOUT_SECONDS, policy=policy)
 
     def forget(key: Key) -> None:
         observer.forget(cluster_name(key.name, key.uid))

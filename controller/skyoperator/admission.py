@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from skyoperator.snapshot import NOTHING_YET, Snapshot
+from skyoperator.teardown import SETTLE_TIME
 
-UNSEEN_SECONDS: Final = 60.0
-"""How long a launch whose answer was lost keeps its slot although the server does not list it: decide.SETTLE_TIME."""
+UNSEEN_SECONDS: Final = SETTLE_TIME.total_seconds()
+"""How long a launch whose answer was lost keeps its slot although the server does not list it."""
 
 
 @dataclass(slots=True)

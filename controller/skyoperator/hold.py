@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from skyoperator.decide import CONFIRM_SECONDS
+from skyoperator.api.v1alpha1 import CONFIRM_LOST
 from skyoperator.sky.types import Cluster, ClusterStatus
 from skyoperator.snapshot import Snapshot
 from skyoperator.subject import Subject
+from skyoperator.teardown import CONFIRM_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +32,6 @@ SEVERAL: Final = 3
 FEW_KNOWN: Final = 5
 FIRST_SECONDS: Final = 30.0
 """After the first look that succeeds nothing that is missing is judged alone for so long: not all objects have been read yet."""
-CONFIRM_LOST: Final = "skyoperator.dev/confirm-lost"
-"""The annotation by which a person confirms that a held cluster is gone: a time that is not before the hold."""
 
 
 @dataclass(frozen=True, slots=True)

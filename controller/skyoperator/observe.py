@@ -18,7 +18,6 @@ from typing import Final
 
 from skyoperator.admission import Admission
 from skyoperator.clock import utc_now
-from skyoperator.decide import CONFIRM_SECONDS
 from skyoperator.evidence import error_of, was_taken_down, with_launch
 from skyoperator.followed import Followed
 from skyoperator.hold import Hold
@@ -27,6 +26,7 @@ from skyoperator.queue_reader import QueueReader
 from skyoperator.sky.types import Cluster, ClusterStatus, SkyPilot
 from skyoperator.snapshot import NOTHING_YET, UNKNOWN, Snapshot, View, monotonic, take
 from skyoperator.subject import Subject
+from skyoperator.teardown import CONFIRM_SECONDS
 from skyoperator.turns import Turns
 from skyoperator.world import ABSENT, World
 
@@ -40,11 +40,10 @@ QUESTIONS_AT_ONCE: Final = 8
 class Observer:
     """The shared poller. `run` polls; `look` answers one object; `wake` is called when a followed cluster has changed."""
 
-    def __init__(self, sky: SkyPilot, *, server: str, admission: Admission, hold: Hold, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, sky: SkyPilot, *, admission: Admission, hold: Hold, now: Callable[[], datetime] = utc_now) -> None:
         self._sky = sky
         self._admission = admission
         self._hold = hold
-        self._server = server
         self._now = now
         self._followed: dict[str, Followed] = {}
         self._snapshot = NOTHING_YET
@@ -208,7 +207,7 @@ class Observer:
         active, cluster = followed.told = self._view(name)
         world = World(
             now=self._now(),
-            server=self._server,
+            server=snapshot.server,
             reachable_since=snapshot.reachable_since,
             acted_at=followed.acted_at,
             cluster=cluster,

@@ -38,6 +38,8 @@ class Snapshot:
     complaint: str = ""
     launches: int = 0
     """How many launches are active, of whichever cluster and user."""
+    server: str = ""
+    """Which server answered; asked anew after each break, for another may answer then."""
 
     @property
     def is_outage(self) -> bool:
@@ -62,7 +64,9 @@ async def take(sky: SkyPilot, previous: Snapshot, now: datetime) -> Snapshot:
     Requests first, rows second: a launch that ends in between is then seen in one or the other.
     """
     taken_at = monotonic()
+    unbroken = previous.reachable_since is not None and taken_at - previous.ended_at <= UNBROKEN_SECONDS
     try:
+        server = previous.server if unbroken else await sky.identity()
         active = await sky.active_requests()
         clusters = await sky.clusters()
     except SkyPilotError as error:
@@ -71,7 +75,6 @@ async def take(sky: SkyPilot, previous: Snapshot, now: datetime) -> Snapshot:
         return _unknown(taken_at, previous, f"SkyPilot's answer makes no sense: {error!r}", error)
     if previous.is_outage:
         logger.info("SkyPilot answers again")
-    unbroken = previous.reachable_since is not None and taken_at - previous.ended_at <= UNBROKEN_SECONDS
     since = previous.reachable_since if unbroken else now
     return Snapshot(
         taken_at,
@@ -79,6 +82,7 @@ async def take(sky: SkyPilot, previous: Snapshot, now: datetime) -> Snapshot:
         since,
         _by_cluster(active),
         {cluster.name: cluster for cluster in clusters},
+        server=server,
         launches=sum(request.name == "launch" for request in active),
     )
 

@@ -30,7 +30,7 @@ class World:
 
     now: datetime
     server: str
-    """The API server's endpoint."""
+    """Which API server it is; empty while not known. See docs/design/server-identity.md."""
     reachable_since: datetime | None = None
     """Since when the server has answered every look; None while it does not."""
     acted_at: datetime | None = None
@@ -58,6 +58,8 @@ class World:
     """Whether it is time to ask for /down again."""
     may_launch: bool = True
     """Whether a launch may be sent now; False for one that wants to and is in line (admission.py)."""
+    is_elsewhere: bool = False
+    """Whether the cluster is on another server than the one that we talk to."""
     complaint: str = ""
     """Why the cluster is not known, for people."""
     held_since: datetime | None = None

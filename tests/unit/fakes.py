@@ -96,6 +96,7 @@ class FakeSky:
     `failures` strike questions by their name, until they are taken out.
     """
 
+    server: str = "sky"
     active: tuple[Request, ...] = ()
     ended: tuple[Request, ...] = ()
     rows: tuple[Cluster, ...] = ()
@@ -156,6 +157,18 @@ class FakeSky:
 
     async def cancel(self, request_ids: Sequence[str]) -> str:
         raise AssertionError("who observes changes nothing")
+
+    async def cancel_jobs(self, cluster_name: str, job_ids: Sequence[int]) -> str:
+        raise AssertionError("who observes changes nothing")
+
+    async def set_autostop(self, cluster_name: str, idle_minutes: int | None) -> str:
+        raise AssertionError("who observes changes nothing")
+
+    async def endpoints(self, cluster_name: str) -> dict[str, str]:
+        return await self._answer("endpoints", {}, cluster_name=cluster_name)
+
+    async def identity(self) -> str:
+        return await self._answer("identity", self.server)
 
     async def check(self) -> None:
         raise AssertionError("a look is check enough")

@@ -18,13 +18,13 @@ import pytest
 from skyoperator.admission import Admission
 from skyoperator.api.v1alpha1 import ConditionType, SkyCluster
 from skyoperator.conditions import is_true
-from skyoperator.decide import SETTLE_TIME
 from skyoperator.hold import Hold
 from skyoperator.kube import Conflict, Gone, Key
 from skyoperator.observe import Observer
 from skyoperator.reconcile import Reconciler
 from skyoperator.sky.client import POST_TIMEOUT_SECONDS, SkyPilotClient
 from skyoperator.sky.credentials import NoCredentials
+from skyoperator.teardown import SETTLE_TIME
 
 from tests.standin.control import Control
 from tests.standin.server import serving
@@ -73,7 +73,7 @@ class Stage:
         async with SkyPilotClient.connect(self.address, NoCredentials()) as client:
             sky: Any = Door(client, process)
             kube: Any = Door(self.kube, process)
-            observer = Observer(sky, server=self.address, admission=Admission(8), hold=Hold(), now=now)
+            observer = Observer(sky, admission=Admission(8), hold=Hold(), now=now)
             reconciler = Reconciler(
                 kube=kube, sky=sky, observer=observer, holder=AlwaysHeld(), post_timeout_seconds=POST_TIMEOUT_SECONDS, now=now
             )

@@ -13,10 +13,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from skyoperator.decide import CONFIRM_SECONDS
 from skyoperator.hold import FIRST_SECONDS, is_mass
 from skyoperator.sky.types import ClusterStatus, RequestStatus
 from skyoperator.subject import Subject
+from skyoperator.teardown import CONFIRM_SECONDS
 from skyoperator.world import ABSENT, World
 
 from tests.unit.watching import OUTAGE, Stage, a_request, a_row, now, staged

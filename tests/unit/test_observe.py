@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from skyoperator.decide import CONFIRM_SECONDS
 from skyoperator.observe import CALM_SECONDS, URGENT_SECONDS
 from skyoperator.sky.types import (
     Cluster,
@@ -22,6 +21,7 @@ from skyoperator.sky.types import (
 )
 from skyoperator.snapshot import UNBROKEN_SECONDS
 from skyoperator.subject import Subject
+from skyoperator.teardown import CONFIRM_SECONDS
 from skyoperator.world import ABSENT, World
 
 from tests.unit.build import JOB
@@ -73,7 +73,7 @@ async def test_it_polls_as_often_as_what_is_followed_needs(stage: Stage, subject
 
 async def test_requests_are_asked_before_rows(stage: Stage) -> None:
     await stage.look()
-    assert [call.name for call in stage.sky.calls] == POLL
+    assert [call.name for call in stage.sky.calls] == ["identity", *POLL]
 
 
 async def test_one_poll_answers_everybody_who_waits(stage: Stage) -> None:
@@ -82,7 +82,7 @@ async def test_one_poll_answers_everybody_who_waits(stage: Stage) -> None:
     stage.sky.rows = tuple(a_row(name) for name in names)
     worlds = await asyncio.gather(*(stage.look(Subject(name)) for name in names))
     assert [world.cluster for world in worlds] == list(stage.sky.rows)
-    assert [call.name for call in stage.sky.calls] == POLL
+    assert [call.name for call in stage.sky.calls] == ["identity", *POLL]
 
 
 async def test_a_look_after_an_action_is_never_older_than_it(stage: Stage) -> None:
@@ -125,7 +125,7 @@ async def test_a_look_that_fails_knows_nothing_and_ends_nothing(stage: Stage, qu
     stage.sky.failures[question] = failure
     world = await stage.fresh_look(subject)
     assert str(failure) in world.complaint
-    unknown = World(now=now(), server="http://sky", complaint=world.complaint)
+    unknown = World(now=now(), server="", complaint=world.complaint)
     assert world == unknown
     assert not stage.running.done()
     stage.sky.failures.clear()
@@ -349,7 +349,7 @@ async def test_the_request_we_know_is_shown_while_it_is_active(stage: Stage) -> 
     stage.sky.active = (a_request("other"), a_request())
     world = await stage.look(LAUNCH)
     assert (world.launch, world.outcome) == (a_request(), None)
-    assert [call.name for call in stage.sky.calls] == POLL
+    assert [call.name for call in stage.sky.calls] == ["identity", *POLL]
 
 
 @pytest.mark.parametrize("outcome", [Launched(1), RequestError("ResourcesUnavailableError", "no GPU")])

@@ -147,7 +147,7 @@ async def test_no_queue_is_read_while_the_server_is_away_and_not_all_at_once_whe
 
 
 async def test_the_queue_of_a_cluster_without_a_job_of_ours_is_reported_as_it_is(stage: Stage) -> None:
-    idle = Subject("a", watches_queue=True, is_urgent=False)
+    idle = Subject("a", job_name="", is_urgent=False)
     theirs = Job(7, "", JobStatus.FAILED)
     stage.sky.rows, stage.sky.queues = (a_row(),), {"a": (theirs,)}
     await stage.look(idle)
@@ -161,7 +161,7 @@ async def test_the_queue_of_a_cluster_without_a_job_of_ours_is_reported_as_it_is
 async def test_a_reader_goes_with_the_job_that_is_looked_for(stage: Stage) -> None:
     stage.sky.rows, stage.sky.queues = (a_row(),), {"a": (Job(1, JOB, JobStatus.FAILED),)}
     stage.sky.logs = {1: "Job 1 failed with return code list: [3]"}
-    await stage.look(Subject("a", watches_queue=True, is_urgent=False))
+    await stage.look(Subject("a", job_name="", is_urgent=False))
     assert (await stage.fresh_look(QUEUE)).job_words == ""
     assert (await stage.fresh_look(QUEUE)).job_words == stage.sky.logs[1]
 

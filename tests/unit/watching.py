@@ -80,7 +80,7 @@ class Stage:
 async def staged(*, limit: int = 8) -> AsyncIterator[Stage]:
     """An observer that runs until the end of the test."""
     sky, admission, hold = FakeSky(), Admission(limit), Hold()
-    observer = Observer(sky, server="http://sky", admission=admission, hold=hold, now=now)
+    observer = Observer(sky, admission=admission, hold=hold, now=now)
     running = asyncio.create_task(observer.run())
     stage = Stage(sky, observer, admission, hold, running)
     yield stage

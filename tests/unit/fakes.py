@@ -101,6 +101,8 @@ class Call:
 
     at: float
     name: str
+    of: str = ""
+    """The cluster, if it is about one."""
 
 
 @dataclass
@@ -128,7 +130,7 @@ class FakeSky:
         return [call.at for call in self.calls if call.name == name]
 
     async def _answer(self, name: str, answer: T, *, cluster_name: str = "") -> T:
-        self.calls.append(Call(asyncio.get_running_loop().time(), name))
+        self.calls.append(Call(asyncio.get_running_loop().time(), name, cluster_name))
         failure = self.failures.get(name)
         await asyncio.sleep(self.seconds.get(name, 0.0) + self.seconds.get(cluster_name, 0.0))
         if failure is not None:

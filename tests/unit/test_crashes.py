@@ -18,6 +18,7 @@ import pytest
 from skyoperator.admission import Admission
 from skyoperator.api.v1alpha1 import ConditionType, SkyCluster
 from skyoperator.conditions import is_true
+from skyoperator.hold import Hold
 from skyoperator.kube import Conflict, Gone, Key
 from skyoperator.observe import Observer
 from skyoperator.reconcile import Reconciler
@@ -72,7 +73,7 @@ class Stage:
         async with SkyPilotClient.connect(self.address, NoCredentials()) as client:
             sky: Any = Door(client, process)
             kube: Any = Door(self.kube, process)
-            observer = Observer(sky, admission=Admission(8), now=now)
+            observer = Observer(sky, admission=Admission(8), hold=Hold(), now=now)
             reconciler = Reconciler(
                 kube=kube, sky=sky, observer=observer, holder=AlwaysHeld(), post_timeout_seconds=POST_TIMEOUT_SECONDS, now=now
             )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
+from skyoperator.failures import last_words
 from skyoperator.jobs import own_job
 from skyoperator.sky.types import Job, JobStatus, SkyPilot, SkyPilotError
 from skyoperator.snapshot import monotonic
@@ -19,7 +19,6 @@ LONGEST_PAUSE_SECONDS: Final = 15.0
 SLOWER: Final = 1.3
 """By this much each pause is longer than the one before, while nothing changes."""
 
-END_OF_JOB: Final = re.compile(r"^.*\bfailed with return code.*$|^.*\bskyoperator: not running.*$", re.MULTILINE)
 WORDS_TRIES: Final = 3
 TAIL_LINES: Final = 20
 
@@ -68,8 +67,7 @@ class QueueReader:
         """Return what the log says of the end. Its last line may be written a moment after the status; it holds up nothing for long."""
         for _ in range(WORDS_TRIES):
             tail = await self._or_none(self._sky.log_tail(self._cluster_name, job.id, TAIL_LINES)) or ""
-            words = "\n".join(match.group(0).strip() for match in END_OF_JOB.finditer(tail))
-            if words:
+            if words := last_words(tail):
                 return words
             await asyncio.sleep(1)
         return ""

@@ -10,7 +10,7 @@ from typing import Any
 
 import kopf
 
-from skyoperator.api.v1alpha1 import FINALIZER, GROUP, PLURAL, VERSION
+from skyoperator.api.v1alpha1 import ABANDON, CONFIRM_LOST, FINALIZER, GROUP, PLURAL, VERSION
 from skyoperator.kube import Key
 from skyoperator.workers import Workers
 
@@ -33,7 +33,9 @@ def registry(workers: Workers) -> kopf.OperatorRegistry:
 
 def what_matters(meta: kopf.Meta) -> tuple[object, ...]:
     """Return what of the metadata calls for a pass; a status write of ours changes none of it."""
-    return meta.get("generation"), meta.get("deletionTimestamp"), FINALIZER in meta.get("finalizers", ())
+    annotations = meta.get("annotations", {})
+    words = tuple(annotations.get(key) for key in (ABANDON, CONFIRM_LOST))
+    return meta.get("generation"), meta.get("deletionTimestamp"), FINALIZER in meta.get("finalizers", ()), words
 
 
 def settings() -> kopf.OperatorSettings:

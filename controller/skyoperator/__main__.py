@@ -10,21 +10,25 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import kopf
 
 from skyoperator import handlers, probes
+from skyoperator.admission import Admission
+from skyoperator.hold import Hold
 from skyoperator.kube import Key, KubeApi, api_client
 from skyoperator.lease import Lease
-from skyoperator.metrics import REGISTRY, Objects
+from skyoperator.metrics import REGISTRY, Held, Launches, Objects
 from skyoperator.observe import Observer
 from skyoperator.reconcile import Reconciler
 from skyoperator.settings import Settings, SettingsError
 from skyoperator.sky.client import POST_TIMEOUT_SECONDS, SkyPilotClient
-from skyoperator.sky.credentials import SecretDirectory
+from skyoperator.sky.credentials import MintedToken, SecretDirectory
 from skyoperator.sky.types import SkyPilot
-from skyoperator.task import cluster_name
+from skyoperator.task import Policy, cluster_name
+from skyoperator.token_secret import TokenSecret
 from skyoperator.workers import Workers
 
 logger = logging.getLogger(__name__)
@@ -34,15 +38,16 @@ async def run(settings: Settings) -> None:
     """Serve until told to stop. Raises LeaseLostError when somebody else took over."""
     async with (
         api_client() as kubernetes,
-        SkyPilotClient.connect(
-            settings.skypilot_endpoint, SecretDirectory(settings.credentials_dir, f"the Secret mounted at {settings.credentials_dir}")
-        ) as sky,
+        skypilot(settings, kube := KubeApi(kubernetes, instance=settings.instance)) as sky,
     ):
         lease = Lease(kubernetes, namespace=settings.lease_namespace, name=settings.lease_name, holder=settings.holder)
-        observer = Observer(sky, server=settings.skypilot_endpoint)
-        kube = KubeApi(kubernetes, instance=settings.instance)
-        workers = make_workers(kube, sky, observer, lease)
+        admission = Admission(settings.max_in_flight_launches)
+        hold = Hold()
+        observer = Observer(sky, admission=admission, hold=hold)
+        workers = make_workers(kube, sky, observer, lease, settings.policy)
         REGISTRY.register(Objects(workers.phases, workers.oldest_pass_seconds))
+        REGISTRY.register(Launches(lambda: admission.in_flight, lambda: admission.queued))
+        REGISTRY.register(Held(lambda: hold.count))
         web = await probes.serve(
             settings.http_port,
             registry=REGISTRY,
@@ -57,9 +62,22 @@ async def run(settings: Settings) -> None:
             await web.cleanup()
 
 
-def make_workers(kube: KubeApi, sky: SkyPilot, observer: Observer, lease: Lease) -> Workers:
+@asynccontextmanager
+async def skypilot(settings: Settings, kube: KubeApi) -> AsyncIterator[SkyPilotClient]:
+    """Yield a client with a token of our own, minted with the mounted credentials; without a Secret for it, with these themselves."""
+    mounted = SecretDirectory(settings.credentials_dir, f"the Secret mounted at {settings.credentials_dir}")
+    async with SkyPilotClient.connect(settings.skypilot_endpoint, mounted) as client:
+        if not settings.token_secret:
+            yield client
+            return
+        store = TokenSecret(kube, namespace=settings.lease_namespace, name=settings.token_secret)
+        async with SkyPilotClient.connect(settings.skypilot_endpoint, MintedToken(store, client.mint_token)) as ours:
+            yield ours
+
+
+def make_workers(kube: KubeApi, sky: SkyPilot, observer: Observer, lease: Lease, policy: Policy) -> Workers:
     """Return the workers, with everything they need."""
-    reconciler = Reconciler(kube=kube, sky=sky, observer=observer, holder=lease, post_timeout_seconds=POST_TIMEOUT_SECONDS)
+    reconciler = Reconciler(kube=kube, sky=sky, observer=observer, holder=lease, post_timeout_seconds=POST_TIMEOUT_SECONDS, policy=policy)
 
     def forget(key: Key) -> None:
         observer.forget(cluster_name(key.name, key.uid))

@@ -22,6 +22,17 @@ NAME_RULE: Final = {
     "message": "metadata.name must be at most 63 characters: it becomes a label value",
 }
 
+SPEC_RULES: Final[tuple[Mapping[str, str], ...]] = (
+    {
+        "rule": "has(self.task) != has(self.taskRef)",
+        "message": "exactly one of task and taskRef must be set",
+    },
+    {
+        "rule": "!has(self.ttlSecondsAfterFinished) || self.deletionPolicy != 'Orphan'",
+        "message": "ttlSecondsAfterFinished with deletionPolicy Orphan would leave a cluster that nobody owns; remove one of them",
+    },
+)
+
 COLUMNS: Final[tuple[Mapping[str, Any], ...]] = (
     {"name": "Ready", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].status'},
     {"name": "Status", "type": "string", "jsonPath": ".status.phase"},
@@ -116,7 +127,7 @@ def _object_schema() -> Schema:
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
-            "spec": structural(SkyClusterSpec.model_json_schema(by_alias=True)),
+            "spec": {**structural(SkyClusterSpec.model_json_schema(by_alias=True)), "x-kubernetes-validations": [*SPEC_RULES]},
             "status": structural(SkyClusterStatus.model_json_schema(by_alias=True, mode="serialization")),
         },
         "x-kubernetes-validations": [NAME_RULE],

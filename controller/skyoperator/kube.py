@@ -6,7 +6,8 @@ Everything goes through CustomObjectsApi, which serves any API group: the typed 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from base64 import b64decode
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -65,6 +66,15 @@ class Kube(Protocol):
     async def set_finalizer(self, this: SkyCluster, *, present: bool) -> None:
         """Add or remove our finalizer, if nobody wrote the object since it was read. Raises Conflict, Gone, KubeError."""
 
+    async def delete(self, this: SkyCluster) -> None:
+        """Delete the object, if nobody wrote it since it was read. Raises Conflict, Gone, KubeError."""
+
+    async def config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:
+        """Return the text data of a ConfigMap, or None if there is none of that name. Raises KubeError."""
+
+    async def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
+        """Return the data of a Secret, or None if there is none of that name. Raises KubeError."""
+
     async def event(self, this: SkyCluster, kind: Literal["Normal", "Warning"], reason: str, note: str) -> None:
         """Post an Event about the object. Raises KubeError."""
 
@@ -85,6 +95,7 @@ class KubeApi:
 
     def __init__(self, client: ApiClient, *, instance: str) -> None:
         self._api = CustomObjectsApi(client)
+        self._client = client
         self._instance = instance
 
     async def get(self, key: Key) -> SkyCluster:  # noqa: D102
@@ -120,6 +131,43 @@ class KubeApi:
                 _content_type="application/merge-patch+json",
                 _request_timeout=TIMEOUT_SECONDS,
             )
+
+    async def delete(self, this: SkyCluster) -> None:  # noqa: D102
+        path = f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/{PLURAL}/{{name}}"
+        preconditions = {"uid": this.uid, "resourceVersion": this.resource_version}
+        with _explained("delete", key_of(this)):
+            await self.call("DELETE", path, {"namespace": this.namespace, "name": this.name}, {"preconditions": preconditions})
+
+    async def config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:  # noqa: D102
+        body = await self._core(namespace, "configmaps", name)
+        return None if body is None else dict(body.get("data") or {})
+
+    async def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:  # noqa: D102
+        body = await self._core(namespace, "secrets", name)
+        return None if body is None else {key: b64decode(value) for key, value in (body.get("data") or {}).items()}
+
+    async def _core(self, namespace: str, plural: str, name: str) -> Json | None:
+        """Return an object of the core group, or None if there is none of that name."""
+        with _explained("read", f"{plural} {namespace}/{name}"):
+            try:
+                path = "/api/v1/namespaces/{namespace}/{plural}/{name}"
+                return await self.call("GET", path, {"namespace": namespace, "plural": plural, "name": name})
+            except ApiException as error:
+                if error.status == HTTPStatus.NOT_FOUND:
+                    return None
+                raise
+
+    async def call(self, method: str, path: str, names: Mapping[str, str], body: Json | None = None) -> Json:
+        """Return the answer to what CustomObjectsApi has no method for: the core group, preconditions without loading all models.
+
+        Raises ApiException.
+        """
+        call = await self._client.param_serialize(method, path, path_params=dict(names), body=body, auth_settings=["BearerToken"])
+        answer = await self._client.call_api(*call, _request_timeout=TIMEOUT_SECONDS)
+        raw: bytes = await answer.read()  # type: ignore[no-untyped-call]
+        if answer.status >= HTTPStatus.BAD_REQUEST:
+            raise ApiException(status=answer.status, reason=answer.reason, body=raw.decode(errors="replace"))
+        return cast("Json", json.loads(raw))
 
     async def event(self, this: SkyCluster, kind: Literal["Normal", "Warning"], reason: str, note: str) -> None:  # noqa: D102
         with _explained("post an event about", key_of(this)):
@@ -175,11 +223,11 @@ def _stub(this: SkyCluster) -> Json:
     }
 
 
-def _kind_of(error: ApiException, key: Key) -> type[KubeError]:
+def _kind_of(error: ApiException, key: Key | str) -> type[KubeError]:
     """A 404 means gone only if kube-apiserver says it of this very object: a proxy, or a CRD that is not served yet, says 404 too."""
     if error.status == HTTPStatus.CONFLICT:
         return Conflict
-    if error.status != HTTPStatus.NOT_FOUND:
+    if error.status != HTTPStatus.NOT_FOUND or isinstance(key, str):
         return KubeError
     try:
         details = json.loads(error.body or "")["details"]
@@ -192,7 +240,7 @@ def _kind_of(error: ApiException, key: Key) -> type[KubeError]:
 class _explained:  # noqa: N801 - used as a statement
     """Turn what the client raises into a KubeError that names the deed and the object."""
 
-    def __init__(self, deed: str, key: Key) -> None:
+    def __init__(self, deed: str, key: Key | str) -> None:
         self._deed, self._key = deed, key
 
     def __enter__(self) -> None: ...

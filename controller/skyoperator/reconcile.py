@@ -1,6 +1,6 @@
 """One object, one pass: read, look, decide, write, act. The only place that orders these.
 
-    GET object ─► look at SkyPilot ─► decide (pure) ─► PUT status (resourceVersion) ─► act ─► write what came of it
+    GET object ─► read what it refers to ─► look at SkyPilot ─► decide (pure) ─► PUT status (resourceVersion) ─► act ─► write the result
 
 Written first, acted on after: whatever dies in between leaves a record that the next pass, or the next process, goes on from.
 """
@@ -13,15 +13,28 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final, Protocol
 
-from skyoperator import records, task
+from skyoperator import outcomes, records, references, task
 from skyoperator.api.v1alpha1 import SkyCluster, SkyClusterStatus
 from skyoperator.clock import utc_now
-from skyoperator.decide import Action, AddFinalizer, Decision, Launch, RemoveFinalizer, TearDown, decide, judge
+from skyoperator.decide import decide
+from skyoperator.decision import (
+    Action,
+    AddFinalizer,
+    CancelJob,
+    Decision,
+    DeleteObject,
+    Launch,
+    RemoveFinalizer,
+    SetAutostop,
+    TearDown,
+)
 from skyoperator.failures import launch_refused
+from skyoperator.inputs import Inputs, Order
+from skyoperator.judge import judge
 from skyoperator.kube import Conflict, Key, Kube, KubeError, key_of
 from skyoperator.metrics import LAUNCHES
 from skyoperator.observe import Observer
-from skyoperator.sky.types import UID_LABEL, SkyPilot, SkyPilotRefused, SkyPilotUnreachable
+from skyoperator.sky.types import ATTEMPT_LABEL, UID_LABEL, SkyPilot, SkyPilotRefused, SkyPilotUnreachable
 from skyoperator.subject import subject_of
 from skyoperator.summary import summarized
 from skyoperator.transitions import Transition, transitions
@@ -46,7 +59,8 @@ class LeaseTooShortError(Exception):
 
 def labels_of(this: SkyCluster) -> dict[str, str]:
     """Return what every node of the object's cluster is labelled with; values that any cloud takes."""
-    return {UID_LABEL: this.uid, "skyoperator-namespace": this.namespace, "skyoperator-name": this.name.replace(".", "-")}
+    attempt = {ATTEMPT_LABEL: str(this.status.launch.attempt)} if this.status.launch else {}
+    return {UID_LABEL: this.uid, **attempt, "skyoperator-namespace": this.namespace, "skyoperator-name": this.name.replace(".", "-")}
 
 
 class Reconciler:
@@ -60,12 +74,14 @@ class Reconciler:
         observer: Observer,
         holder: Holder,
         post_timeout_seconds: float,
+        policy: task.Policy | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._kube = kube
         self._sky = sky
         self._observer = observer
         self._holder = holder
+        self._policy = policy or task.Policy()
         self._now = now
         self._needed_lease_seconds = post_timeout_seconds + LEASE_MARGIN_SECONDS
 
@@ -76,10 +92,11 @@ class Reconciler:
         meanwhile, KubeError, SkyPilotError and LeaseTooShortError when this pass could not be finished.
         """
         this = await self._kube.get(key)
+        inputs = await references.read(self._kube, this, self._policy)
         world = await self._look(this, wake)
-        decision = decide(this, world)
+        decision = decide(this, world, inputs)
         this = await self._store(this, decision.status)
-        this = await self._act(this, decision.action, world)
+        this = await self._act(this, decision.action, world, inputs)
         self._refollow(this, decision, wake)
         return this, decision.after_seconds
 
@@ -114,19 +131,36 @@ class Reconciler:
         except KubeError as error:
             logger.warning("%s", error)
 
-    async def _act(self, this: SkyCluster, action: Action | None, world: World) -> SkyCluster:
+    async def _act(self, this: SkyCluster, action: Action | None, world: World, inputs: Inputs) -> SkyCluster:
         match action:
             case AddFinalizer():
                 await self._kube.set_finalizer(this, present=True)
             case RemoveFinalizer():
                 await self._kube.set_finalizer(this, present=False)
+            case DeleteObject():
+                await self._kube.delete(this)
             case TearDown():
                 await self._tear_down(action)
+            case CancelJob():
+                await self._cancel_job(action)
+            case SetAutostop():
+                return await self._set_autostop(this, action)
             case Launch():
-                return await self._launch(this, action, world)
+                return await self._launch(this, action, world, inputs)
             case None:
                 pass
         return this
+
+    async def _cancel_job(self, action: CancelJob) -> None:
+        try:
+            await self._sky.cancel_jobs(action.cluster_name, [action.job_id])
+        finally:
+            self._observer.acted(action.cluster_name)
+
+    async def _set_autostop(self, this: SkyCluster, action: SetAutostop) -> SkyCluster:
+        """Tell SkyPilot first and write it down afterwards: to say it twice does no harm, to believe it said does."""
+        await self._sky.set_autostop(action.cluster_name, action.idle_minutes)
+        return await self._store(this, records.backstopped(this.status, action.idle_minutes))
 
     async def _tear_down(self, action: TearDown) -> None:
         down_id: str | None = None
@@ -138,8 +172,8 @@ class Reconciler:
         finally:
             self._observer.acted(action.cluster_name, down_id=down_id)
 
-    async def _launch(self, this: SkyCluster, action: Launch, world: World) -> SkyCluster:
-        text = task.render(this.spec.task, job_name=action.job_name, labels=labels_of(this))
+    async def _launch(self, this: SkyCluster, action: Launch, world: World, inputs: Inputs) -> SkyCluster:
+        text = self._text(this, action, inputs)
         left = self._holder.seconds_left()
         if left < self._needed_lease_seconds:
             raise LeaseTooShortError(f"not launching {action.job_name}: only {left:.0f} s of the lease are left")
@@ -147,7 +181,7 @@ class Reconciler:
             request_id = await self._sky.launch(action.cluster_name, text)
         except SkyPilotRefused as error:
             LAUNCHES.labels("refused").inc()
-            return await self._record_refusal(this, str(error), world)
+            return await self._record_refusal(this, str(error), world, inputs)
         except SkyPilotUnreachable as error:
             LAUNCHES.labels("unanswered").inc()
             logger.warning("launch %s: %s; it is looked for before it is sent again", action.job_name, error)
@@ -155,9 +189,22 @@ class Reconciler:
         finally:
             self._observer.acted(action.cluster_name)
         LAUNCHES.labels("accepted").inc()
-        return await self._record_request(this, request_id, world)
+        return await self._record_request(this, request_id, world, inputs)
 
-    async def _record_request(self, this: SkyCluster, request_id: str, world: World) -> SkyCluster:
+    def _text(self, this: SkyCluster, action: Launch, inputs: Inputs) -> str:
+        """Return the task as SkyPilot is sent it. It holds the values of Secrets: it goes into the POST, and nowhere else."""
+        if inputs.task is None or this.status.launch is None:
+            raise AssertionError("what is launched has been read and written down")
+        return task.render(
+            inputs.task,
+            job_name=action.job_name,
+            labels=labels_of(this),
+            policy=inputs.policy,
+            secrets=inputs.secrets,
+            autostop_minutes=this.status.launch.autostop_minutes,
+        )
+
+    async def _record_request(self, this: SkyCluster, request_id: str, world: World, inputs: Inputs) -> SkyCluster:
         """Write the request id down, on top of whatever the user edited meanwhile. If it fails, the attempt is adopted by its name."""
         for _ in range(ACKNOWLEDGE_TRIES):
             if this.status.launch is None or this.status.launch.request_id is not None:
@@ -166,12 +213,12 @@ class Reconciler:
             status = records.acknowledged(this.status, this.status.launch, request_id, now)
             world = replace(world, now=now)
             try:
-                return await self._store(this, summarized(this, status, world, judge(this, world)))
+                return await self._store(this, summarized(this, status, world, Order(inputs, judge(this, world, inputs))))
             except Conflict:
                 this = await self._kube.get(key_of(this))
         return this
 
-    async def _record_refusal(self, this: SkyCluster, words: str, world: World) -> SkyCluster:
+    async def _record_refusal(self, this: SkyCluster, words: str, world: World, inputs: Inputs) -> SkyCluster:
         now = self._now()
-        status = records.failed(this, this.status, launch_refused(words), now)
-        return await self._store(this, summarized(this, status, world, judge(this, world)))
+        status = outcomes.failed(this, this.status, launch_refused(words), now)
+        return await self._store(this, summarized(this, status, world, Order(inputs, judge(this, world, inputs))))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from skyoperator import task
 from skyoperator.api.v1alpha1 import (
@@ -16,9 +18,9 @@ from skyoperator.api.v1alpha1 import (
     SkyCluster,
     SkyClusterStatus,
 )
-from skyoperator.conditions import Verdict, is_true, true, updated
-from skyoperator.failures import Failure
-from skyoperator.sky.types import Job, JobStatus
+from skyoperator.conditions import false, find, is_true, updated
+from skyoperator.inputs import Inputs, backstop_minutes, idle_limit, spec_digest
+from skyoperator.sky.types import Cluster, Job, JobStatus
 from skyoperator.world import ABSENT, World
 
 
@@ -43,37 +45,122 @@ def attempt_name(this: SkyCluster, launch: LaunchRecord) -> str:
     return task.job_name(this.uid, launch.attempt)
 
 
-def written_down(this: SkyCluster, world: World) -> SkyClusterStatus:
-    """Return the status with a first attempt in it, before SkyPilot is asked."""
-    name = task.cluster_name(this.name, this.uid)
-    launch = _of_task(this, LaunchRecord(attempt=1, task_digest="", has_run=False, requested_at=world.now))
-    return this.status.model_copy(update={"cluster": ClusterRecord(name=name, server=world.server), "launch": launch})
+def is_over(status: SkyClusterStatus) -> bool:
+    """Return whether the last launch was given up, so that the next one is a new attempt."""
+    return status.launch is not None and status.launch.ended_at is not None
 
 
-def rewritten(this: SkyCluster, launch: LaunchRecord, now: datetime) -> SkyClusterStatus:
-    """Return the status of an attempt that never reached SkyPilot and whose task was edited meanwhile: it is the new task's attempt."""
-    return unacknowledged(this.status, _of_task(this, launch), now)
+def is_clear(status: SkyClusterStatus) -> bool:
+    """Return whether nothing of an earlier launch is left: there was none, or it is over and its cluster was confirmed gone."""
+    return status.launch is None or (is_over(status) and is_terminated(status))
 
 
-def _of_task(this: SkyCluster, launch: LaunchRecord) -> LaunchRecord:
-    facts = {"task_digest": task.digest(this.spec.task), "has_run": task.has_run(this.spec.task)}
+def is_on_its_way(status: SkyClusterStatus) -> bool:
+    """Return whether a launch was handed to SkyPilot, perhaps, and its outcome is not known yet."""
+    return status.launch is not None and status.launch.finished_at is None and not is_over(status)
+
+
+def is_plain(status: SkyClusterStatus) -> bool:
+    """Return whether what was launched is a cluster without a job."""
+    return status.launch is not None and not status.launch.has_run
+
+
+def is_idle_too_long(this: SkyCluster, policy: task.Policy, now: datetime) -> bool:
+    """Return whether autostop is due."""
+    since = this.status.cluster.idle_since if this.status.cluster else None
+    limit = idle_limit(this, policy, has_run=has_run(this))
+    return since is not None and limit is not None and now >= since + limit
+
+
+def written_down(this: SkyCluster, world: World, inputs: Inputs) -> SkyClusterStatus:
+    """Return the status with a new attempt in it, before SkyPilot is asked. What it says of the one before is gone with that.
+
+    A status that was wiped while its cluster lives goes on from the attempt that the cluster is labelled with.
+    """
+    before = this.status.launch
+    labelled = world.cluster.attempt_label if isinstance(world.cluster, Cluster) else None
+    number = (labelled or 1) if before is None else before.attempt + 1
+    launch = LaunchRecord(attempt=number, task_digest="", has_run=False, requested_at=world.now)
+    changes = {
+        "cluster": _next_cluster(this, world),
+        "launch": _of_task(this, launch, inputs),
+        "job": None,
+        "failures": unscheduled(this.status.failures),
+        "conditions": _reopened(this, world.now),
+        "completion_time": None,
+    }
+    return this.status.model_copy(update=changes)
+
+
+def _next_cluster(this: SkyCluster, world: World) -> ClusterRecord:
+    """Return the record of a cluster that is to be; one that is up goes on being what it is."""
+    if this.status.cluster is not None and not is_terminated(this.status):
+        return this.status.cluster.model_copy(update={"idle_since": None})
+    return ClusterRecord(name=task.cluster_name(this.name, this.uid), server=world.server)
+
+
+def unscheduled(failures: FailuresRecord | None) -> FailuresRecord | None:
+    """Return the record without a next launch in it."""
+    return None if failures is None else failures.model_copy(update={"next_retry_time": None})
+
+
+def _reopened(this: SkyCluster, now: datetime) -> list[Any]:
+    """Return the conditions without an end: a new attempt has none yet."""
+    ends = [type_ for type_ in (ConditionType.COMPLETE, ConditionType.FAILED) if find(this.status.conditions, type_) is not None]
+    verdicts = [false(type_, Reason.NOT_FINISHED) for type_ in ends]
+    return updated(this.status.conditions, verdicts, generation=this.generation, now=now)
+
+
+def rewritten(this: SkyCluster, launch: LaunchRecord, inputs: Inputs, now: datetime) -> SkyClusterStatus:
+    """Return the status of an attempt that never reached SkyPilot and was edited meanwhile: it is the new task's attempt."""
+    return unacknowledged(this.status, _of_task(this, launch, inputs), now)
+
+
+def _of_task(this: SkyCluster, launch: LaunchRecord, inputs: Inputs) -> LaunchRecord:
+    wanted: Mapping[str, Any] = inputs.task or {}
+    facts = {
+        "task_digest": spec_digest(this.spec),
+        "cluster_digest": task.cluster_digest(wanted),
+        "has_run": inputs.has_run,
+        "autostop_minutes": backstop_minutes(this, inputs.policy, has_run=inputs.has_run),
+    }
     return launch.model_copy(update=facts)
+
+
+def given_up(status: SkyClusterStatus, now: datetime) -> SkyClusterStatus:
+    """Return the status of an attempt that is over: what it left is to be taken down."""
+    if status.launch is None or status.launch.ended_at is not None:
+        return status
+    return status.model_copy(update={"launch": status.launch.model_copy(update={"ended_at": now})})
+
+
+def suspended(status: SkyClusterStatus, now: datetime) -> SkyClusterStatus:
+    """Return the status of an attempt that suspending ended. As in batch/v1, deadline and count begin anew after that."""
+    return given_up(status, now).model_copy(update={"job": None, "failures": None, "start_time": None})
+
+
+def reopened(this: SkyCluster, now: datetime) -> SkyClusterStatus:
+    """Return the status of a plain cluster that had come to its end, and is wanted again, as something else."""
+    changes = {"conditions": _reopened(this, now), "completion_time": None, "failures": None, "start_time": None}
+    return given_up(this.status, now).model_copy(update=changes)
 
 
 def has_run(this: SkyCluster) -> bool:
     """Return whether the task has something to run: as launched, whatever it was edited to since."""
-    return this.status.launch.has_run if this.status.launch else task.has_run(this.spec.task)
+    if this.status.launch is not None:
+        return this.status.launch.has_run
+    return this.spec.task is not None and task.has_run(this.spec.task)
 
 
 def is_set_up(status: SkyClusterStatus) -> bool:
     """Return whether the job was just the task's setup, and is done: SkyPilot runs setup as a job, also with nothing to run after it."""
-    is_setup = status.launch is not None and not status.launch.has_run
-    return is_setup and status.job is not None and status.job.status == JobStatus.SUCCEEDED
+    return is_plain(status) and status.job is not None and status.job.status == JobStatus.SUCCEEDED
 
 
-def wants_down(this: SkyCluster) -> bool:
-    """Return whether the cluster goes when the object is finished. What failed before it had a job leaves nothing worth keeping."""
-    return this.spec.when_finished == "Down" or this.status.job is None
+def is_up(status: SkyClusterStatus) -> bool:
+    """Return whether a cluster without a job came up, and its setup is done."""
+    launched = status.launch is not None and status.launch.finished_at is not None and not is_over(status)
+    return launched and is_plain(status) and (status.job is None or is_set_up(status))
 
 
 def unacknowledged(status: SkyClusterStatus, launch: LaunchRecord, now: datetime) -> SkyClusterStatus:
@@ -82,9 +169,14 @@ def unacknowledged(status: SkyClusterStatus, launch: LaunchRecord, now: datetime
     return status.model_copy(update={"launch": record})
 
 
+def renumbered(status: SkyClusterStatus, launch: LaunchRecord, attempt: int) -> SkyClusterStatus:
+    """Return the status with the attempt under the number that its cluster bears."""
+    return status.model_copy(update={"launch": launch.model_copy(update={"attempt": attempt})})
+
+
 def acknowledged(status: SkyClusterStatus, launch: LaunchRecord, request_id: str, now: datetime) -> SkyClusterStatus:
     """Return the status of an attempt that SkyPilot has taken."""
-    record = launch.model_copy(update={"request_id": request_id})
+    record = launch.model_copy(update={"request_id": request_id, "started_at": launch.started_at or now})
     return status.model_copy(update={"launch": record, "start_time": status.start_time or now})
 
 
@@ -94,8 +186,8 @@ def launched(this: SkyCluster, status: SkyClusterStatus, launch: LaunchRecord, j
     SkyPilot may not tell the job's id, even of a task with `run` (sky/server/requests/requests.py:271): it is then found by its name.
     """
     is_expected = job_id is not None or launch.has_run
-    job = JobRecord(id=job_id, name=attempt_name(this, launch), display_name=this.spec.task.get("name")) if is_expected else None
-    record = launch.model_copy(update={"finished_at": now})
+    job = JobRecord(id=job_id, name=attempt_name(this, launch), display_name=(this.spec.task or {}).get("name")) if is_expected else None
+    record = launch.model_copy(update={"finished_at": now, "started_at": launch.started_at or now})
     return status.model_copy(update={"launch": record, "job": job, "start_time": status.start_time or now})
 
 
@@ -123,7 +215,7 @@ def with_cluster(status: SkyClusterStatus, world: World) -> SkyClusterStatus:
     if record is None or world.cluster is None:
         return status
     if world.cluster is ABSENT:
-        return status.model_copy(update={"cluster": record.model_copy(update={"status": None})})
+        return status.model_copy(update={"cluster": record.model_copy(update={"status": None, "unhealthy_since": None})})
     row = world.cluster
     facts = {
         "status": str(row.status),
@@ -131,6 +223,7 @@ def with_cluster(status: SkyClusterStatus, world: World) -> SkyClusterStatus:
         "resources": row.resources or record.resources,
         "nodes": row.nodes or record.nodes,
         "launched_at": row.launched_at or record.launched_at,
+        "unhealthy_since": (record.unhealthy_since or world.now) if row.unhealthy else None,
     }
     return status.model_copy(update={"cluster": record.model_copy(update=facts)})
 
@@ -142,19 +235,15 @@ def torn_down(status: SkyClusterStatus) -> SkyClusterStatus:
     return status.model_copy(update={"cluster": status.cluster.model_copy(update={"status": TERMINATED})})
 
 
-def failed(this: SkyCluster, status: SkyClusterStatus, failure: Failure, now: datetime) -> SkyClusterStatus:
-    """Return the status of an object that came to a bad end."""
-    count = status.failures.count if status.failures else 0
-    record = FailuresRecord(count=count + 1, reason=failure.reason, message=failure.message)
-    status = status.model_copy(update={"failures": record})
-    return _ended(this, status, true(ConditionType.FAILED, failure.reason, failure.message), now)
+def idle(status: SkyClusterStatus, since: datetime | None) -> SkyClusterStatus:
+    """Return the status of a cluster on which no job has run since then; None: one runs."""
+    if status.cluster is None:
+        return status
+    return status.model_copy(update={"cluster": status.cluster.model_copy(update={"idle_since": since})})
 
 
-def completed(this: SkyCluster, status: SkyClusterStatus, now: datetime) -> SkyClusterStatus:
-    """Return the status of an object that came to a good end."""
-    return _ended(this, status, true(ConditionType.COMPLETE, Reason.JOB_SUCCEEDED, "The job succeeded."), now)
-
-
-def _ended(this: SkyCluster, status: SkyClusterStatus, verdict: Verdict, now: datetime) -> SkyClusterStatus:
-    conditions = updated(status.conditions, [verdict], generation=this.generation, now=now)
-    return status.model_copy(update={"conditions": conditions, "completion_time": now})
+def backstopped(status: SkyClusterStatus, minutes: int | None) -> SkyClusterStatus:
+    """Return the status of a cluster that SkyPilot ends by itself after so many idle minutes."""
+    if status.launch is None:
+        return status
+    return status.model_copy(update={"launch": status.launch.model_copy(update={"autostop_minutes": minutes})})

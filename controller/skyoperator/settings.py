@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from skyoperator.task import Policy, PolicyError, read_policy
 
 PREFIX = "SKYOPERATOR_"
 
@@ -22,6 +25,8 @@ class Settings:
     """The SkyPilot API server, e.g. http://skypilot:46580."""
     credentials_dir: Path
     """Where its credentials are mounted: files `token`, or `username` and `password`."""
+    token_secret: str
+    """The Secret of the release's namespace that keeps the token which we mint with those credentials; empty: use them as they are."""
     namespaces: tuple[str, ...]
     """Where SkyClusters are served; empty: everywhere."""
     instance: str
@@ -30,8 +35,12 @@ class Settings:
     lease_name: str
     holder: str
     """Our name on the lease: the pod's."""
+    policy: Policy
+    """What the installer allows in tasks, and what applies where an object says nothing."""
     http_port: int
     log_level: str
+    max_in_flight_launches: int
+    """How many launches SkyPilot is handed at a time."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -39,13 +48,16 @@ class Settings:
         return cls(
             skypilot_endpoint=_required(environment, "SKYPILOT_ENDPOINT").rstrip("/"),
             credentials_dir=Path(_required(environment, "CREDENTIALS_DIR")),
+            token_secret=environment.get(PREFIX + "TOKEN_SECRET", ""),
             namespaces=tuple(name.strip() for name in environment.get(PREFIX + "NAMESPACES", "").split(",") if name.strip()),
             instance=_required(environment, "INSTANCE"),
             lease_namespace=_required(environment, "LEASE_NAMESPACE"),
             lease_name=_required(environment, "LEASE_NAME"),
             holder=environment.get(PREFIX + "POD_NAME") or socket.gethostname(),
+            policy=_policy(environment.get(PREFIX + "POLICY") or "{}"),
             http_port=_port(environment.get(PREFIX + "HTTP_PORT", "8080")),
             log_level=environment.get(PREFIX + "LOG_LEVEL", "INFO").upper(),
+            max_in_flight_launches=_positive(environment, "MAX_IN_FLIGHT_LAUNCHES", "8"),
         )
 
 
@@ -54,6 +66,22 @@ def _required(environment: Mapping[str, str], name: str) -> str:
     if not value:
         raise SettingsError(f"{PREFIX}{name} is not set; the Helm chart sets it, see deploy/helm/skyoperator")
     return value
+
+
+def _policy(text: str) -> Policy:
+    try:
+        return read_policy(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise SettingsError(f"{PREFIX}POLICY is not JSON: {error}; the Helm chart writes it from the values under policy") from error
+    except PolicyError as error:
+        raise SettingsError(f"{error}; correct it in the values of the Helm chart, from which {PREFIX}POLICY is made") from error
+
+
+def _positive(environment: Mapping[str, str], name: str, default: str) -> int:
+    text = environment.get(PREFIX + name) or default
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise SettingsError(f"{PREFIX}{name} must be a whole number above 0, not {text!r}")
+    return int(text)
 
 
 def _port(text: str) -> int:

@@ -1,11 +1,15 @@
-"""What to look at on behalf of one object: follows from its status alone."""
+"""What to look at on behalf of one object: follows from its spec and status alone."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
-from skyoperator.api.v1alpha1 import SkyCluster
-from skyoperator.records import attempt_name, cluster_name, is_finished, is_set_up, is_terminated
+from skyoperator import records
+from skyoperator.api.v1alpha1 import ConditionType, LaunchRecord, SkyCluster
+from skyoperator.conditions import is_true
+from skyoperator.inputs import is_edited
+from skyoperator.sky.types import ClusterStatus, JobStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,25 +22,78 @@ class Subject:
     attempt_name: str | None = None
     """The attempt to look for under its own name, while no request of it is known."""
     job_name: str | None = None
-    """The job to follow."""
+    """The job to follow; empty: all of them, for whether any runs."""
+    wants_launch: bool = False
+    """Whether the object would send a launch now, if it may: it is then put in line, and woken when its turn comes."""
     is_urgent: bool = True
+    was_known: bool = False
+    """Whether the status says that the cluster stood when last seen."""
+    confirmed_lost_at: datetime | None = None
+    """When a person confirmed that the cluster is gone."""
+    name: str = ""
+    namespace: str = ""
+    """The object's own, for messages."""
 
     @property
     def queue_name(self) -> str | None:
         """The name to find in the cluster's queue, or None if the queue is of no interest."""
-        return self.job_name or self.attempt_name
+        return self.attempt_name if self.job_name is None else self.job_name
 
 
 def subject_of(this: SkyCluster) -> Subject | None:
     """Return what to look at, or None if there is nothing left to see."""
-    status, name = this.status, cluster_name(this)
-    if is_terminated(status):
+    subject = _subject_of(this)
+    if subject is None:
         return None
-    if is_finished(status) or this.deleting or status.launch is None:
-        is_kept = is_finished(status) and not this.deleting and this.spec.when_finished == "Keep"
-        return Subject(name, is_urgent=not is_kept)
-    if status.launch.finished_at is not None:
-        return Subject(name, job_name=status.job.name if status.job and not is_set_up(status) else None, is_urgent=False)
-    if status.launch.request_id is not None:
-        return Subject(name, request_id=status.launch.request_id)
-    return Subject(name, attempt_name=attempt_name(this, status.launch))
+    record = this.status.cluster
+    was_known = record is not None and record.status in {ClusterStatus.UP, ClusterStatus.STOPPED}
+    return replace(subject, was_known=was_known, confirmed_lost_at=this.confirmed_lost_at, name=this.name, namespace=this.namespace)
+
+
+def _subject_of(this: SkyCluster) -> Subject | None:
+    status, name, launch = this.status, records.cluster_name(this), this.status.launch
+    if _is_at_rest(this):
+        return None
+    if this.deleting:
+        return Subject(name)
+    if records.is_finished(status):
+        return _of_finished(this, name)
+    if this.spec.suspend:
+        return Subject(name)
+    if launch is None or launch.ended_at is not None:
+        return Subject(name, wants_launch=records.is_clear(status), is_urgent=not _is_waiting(this))
+    return _of_launch(this, name, launch)
+
+
+def _is_at_rest(this: SkyCluster) -> bool:
+    if this.abandoned:
+        return True
+    ends = records.is_finished(this.status) or this.deleting or this.spec.suspend
+    never_launched = this.status.launch is None and is_true(this.status.conditions, ConditionType.SUSPENDED)
+    return (ends and records.is_terminated(this.status)) or (this.spec.suspend and never_launched and not this.deleting)
+
+
+def _is_waiting(this: SkyCluster) -> bool:
+    """Whether nothing is to be expected but that time goes by."""
+    is_due_later = this.status.failures is not None and this.status.failures.next_retry_time is not None
+    return is_due_later and records.is_clear(this.status)
+
+
+def _of_finished(this: SkyCluster, name: str) -> Subject:
+    is_kept = this.spec.when_finished == "Keep" and this.status.job is not None
+    if not is_kept or this.status.job is None:
+        return Subject(name)
+    has_ended = this.status.job.status is not None and JobStatus(this.status.job.status).terminal
+    watches_idleness = "" if this.spec.autostop is not None else None
+    return Subject(name, job_name=watches_idleness if has_ended else this.status.job.name, is_urgent=False)
+
+
+def _of_launch(this: SkyCluster, name: str, launch: LaunchRecord) -> Subject:
+    status = this.status
+    if records.is_up(status):
+        return Subject(name, job_name="", wants_launch=is_edited(this), is_urgent=False)
+    if launch.finished_at is not None:
+        return Subject(name, job_name=status.job.name if status.job else None, is_urgent=False)
+    if launch.request_id is not None:
+        return Subject(name, request_id=launch.request_id)
+    return Subject(name, attempt_name=records.attempt_name(this, launch), wants_launch=True)

@@ -6,37 +6,30 @@ answer: InProgress, Failed or Current (https://github.com/kubernetes-sigs/cli-ut
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
 
-from skyoperator.api.v1alpha1 import ConditionType, Phase, Reason, SkyCluster, SkyClusterStatus
+from skyoperator.api.v1alpha1 import ConditionType, FailuresRecord, LaunchRecord, Phase, Reason, SkyCluster, SkyClusterStatus
 from skyoperator.conditions import Verdict, false, find, is_true, true, unknown, updated
 from skyoperator.failures import bounded
-from skyoperator.records import is_finished, is_set_up, is_terminated, wants_down
+from skyoperator.inputs import Accepted, Order
+from skyoperator.outcomes import end_reason, wants_down
+from skyoperator.records import is_clear, is_finished, is_over, is_terminated, is_up
 from skyoperator.world import ABSENT, World
 
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """Whether the spec may be acted on, and if not, why."""
-
-    reason: Reason
-    message: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether it may."""
-        return self.reason is Reason.TASK_ACCEPTED
+BUSY: Final = frozenset({Phase.PENDING, Phase.QUEUED, Phase.LAUNCHING, Phase.STOPPING, Phase.DELETING})
 
 
-def summarized(this: SkyCluster, status: SkyClusterStatus, world: World, accepted: Accepted) -> SkyClusterStatus:
+def summarized(this: SkyCluster, status: SkyClusterStatus, world: World, order: Order) -> SkyClusterStatus:
     """Return the status with everything in it that is derived."""
-    phase = phase_of(this, status, accepted)
+    phase = phase_of(this, status, world, order)
     verdicts = [
-        _accepted(accepted),
-        _cluster_ready(status, world),
+        _accepted(order.accepted),
+        _cluster_ready(this, status, world, phase),
         *_end(status),
-        _ready(phase, status, world, accepted),
-        *_progress(phase, status, accepted),
+        _suspended(phase),
+        _ready(this, phase, status, world, order.accepted),
+        *_progress(this, phase, status, order.accepted),
     ]
     return status.model_copy(
         update={
@@ -47,23 +40,48 @@ def summarized(this: SkyCluster, status: SkyClusterStatus, world: World, accepte
     )
 
 
-def phase_of(this: SkyCluster, status: SkyClusterStatus, accepted: Accepted) -> Phase:
+def phase_of(this: SkyCluster, status: SkyClusterStatus, world: World, order: Order) -> Phase:
     """Return the one word for the state that the records describe."""
     if this.deleting:
         return Phase.DELETING
     if is_finished(status):
-        return _phase_after_the_end(this, status)
-    if status.launch is None:
-        return Phase.PENDING if accepted.ok else Phase.FAILED
-    if status.launch.finished_at is None:
-        return Phase.LAUNCHING
-    if status.launch.has_run:
+        return _phase_after_the_end(this, status, world, order)
+    if this.spec.suspend:
+        return _phase_while_suspended(status, world)
+    if status.launch is None or is_over(status):
+        return _phase_before_a_launch(status, world, order.accepted)
+    return _phase_of_launch(status, status.launch)
+
+
+def _phase_while_suspended(status: SkyClusterStatus, world: World) -> Phase:
+    """What never had a launch may have had one before its status was wiped: that nothing runs must have been seen once."""
+    if status.launch is not None:
+        return Phase.SUSPENDED if is_clear(status) and status.start_time is None else Phase.STOPPING
+    was_seen = is_true(status.conditions, ConditionType.SUSPENDED) or (world.cluster is ABSENT and world.active == ())
+    return Phase.SUSPENDED if was_seen else Phase.PENDING
+
+
+def _phase_of_launch(status: SkyClusterStatus, launch: LaunchRecord) -> Phase:
+    if launch.finished_at is not None and launch.has_run:
         return Phase.RUNNING
-    return Phase.READY if status.job is None or is_set_up(status) else Phase.LAUNCHING
+    return Phase.READY if is_up(status) else Phase.LAUNCHING
 
 
-def _phase_after_the_end(this: SkyCluster, status: SkyClusterStatus) -> Phase:
-    if wants_down(this) and status.cluster is not None and not is_terminated(status):
+def _phase_before_a_launch(status: SkyClusterStatus, world: World, accepted: Accepted) -> Phase:
+    """In an outage nobody can tell whether there is a slot: what was said before stays."""
+    if not is_clear(status):
+        return Phase.STOPPING
+    if not accepted.ok:
+        return Phase.FAILED
+    if world.active is None:
+        return Phase.QUEUED if status.phase is Phase.QUEUED else Phase.PENDING
+    is_due = status.failures is None or status.failures.next_retry_time is None or status.failures.next_retry_time <= world.now
+    return Phase.QUEUED if is_due and not world.may_launch else Phase.PENDING
+
+
+def _phase_after_the_end(this: SkyCluster, status: SkyClusterStatus, world: World, order: Order) -> Phase:
+    is_going = not is_terminated(status) and status.cluster is not None
+    if is_going and wants_down(this, status, order.inputs.policy, world.now):
         return Phase.STOPPING
     return Phase.SUCCEEDED if is_true(status.conditions, ConditionType.COMPLETE) else Phase.FAILED
 
@@ -73,17 +91,28 @@ def _accepted(accepted: Accepted) -> Verdict:
     return verdict(ConditionType.ACCEPTED, accepted.reason, accepted.message)
 
 
-def _cluster_ready(status: SkyClusterStatus, world: World) -> Verdict:
+def _cluster_ready(this: SkyCluster, status: SkyClusterStatus, world: World, phase: Phase) -> Verdict:
     """A cluster that was confirmed gone stays so, whatever the server does: a finished object is silent through outages."""
+    type_ = ConditionType.CLUSTER_READY
     if is_terminated(status):
-        return false(ConditionType.CLUSTER_READY, Reason.CLUSTER_ABSENT, "The cluster is gone.")
+        stopped = status.cluster is not None and status.cluster.idle_since is not None
+        return false(type_, Reason.AUTOSTOPPED if stopped else Reason.CLUSTER_ABSENT, "The cluster is gone.")
+    if this.abandoned:
+        return unknown(type_, Reason.ABANDONED, "The object was abandoned: SkyPilot is not asked about its cluster any more.")
+    if phase is Phase.SUSPENDED:
+        return false(type_, Reason.CLUSTER_ABSENT, "Nothing was launched.")
+    return _as_seen(world)
+
+
+def _as_seen(world: World) -> Verdict:
+    type_ = ConditionType.CLUSTER_READY
     if world.cluster is None:
-        return unknown(ConditionType.CLUSTER_READY, Reason.SKYPILOT_UNREACHABLE, world.complaint)
+        return unknown(type_, Reason.SKYPILOT_UNREACHABLE, world.complaint)
     if world.cluster is ABSENT:
-        return false(ConditionType.CLUSTER_READY, Reason.CLUSTER_ABSENT, "SkyPilot has no such cluster.")
+        return false(type_, Reason.CLUSTER_ABSENT, "SkyPilot has no such cluster.")
     if world.is_up:
-        return true(ConditionType.CLUSTER_READY, Reason.CLUSTER_UP)
-    return false(ConditionType.CLUSTER_READY, Reason.CLUSTER_NOT_UP, f"SkyPilot's cluster is {world.cluster.status}.")
+        return true(type_, Reason.CLUSTER_UP)
+    return false(type_, Reason.CLUSTER_NOT_UP, f"SkyPilot's cluster is {world.cluster.status}.")
 
 
 def _end(status: SkyClusterStatus) -> list[Verdict]:
@@ -92,17 +121,27 @@ def _end(status: SkyClusterStatus) -> list[Verdict]:
     return [false(type_, Reason.NOT_FINISHED) for type_ in missing]
 
 
-def _ready(phase: Phase, status: SkyClusterStatus, world: World, accepted: Accepted) -> Verdict:
+def _suspended(phase: Phase) -> Verdict:
+    if phase is Phase.SUSPENDED:
+        return true(ConditionType.SUSPENDED, Reason.SUSPENDED, "Nothing runs. With spec.suspend false it is launched anew.")
+    return false(ConditionType.SUSPENDED, Reason.NOT_SUSPENDED)
+
+
+def _ready(this: SkyCluster, phase: Phase, status: SkyClusterStatus, world: World, accepted: Accepted) -> Verdict:
     type_ = ConditionType.READY
+    if this.abandoned:
+        return false(type_, Reason.ABANDONED, "SkyPilot is not asked anything any more. The object can be deleted; its cluster stays.")
     if phase is Phase.DELETING:
         return false(type_, Reason.DELETING, _deleting(status, world))
-    if is_true(status.conditions, ConditionType.FAILED) and status.failures is not None and status.failures.reason is not None:
-        return false(type_, Reason(status.failures.reason), status.failures.message or "")
+    failed = find(status.conditions, ConditionType.FAILED)
+    if failed is not None and is_true(status.conditions, ConditionType.FAILED):
+        return false(type_, Reason(failed.reason), failed.message)
     if not accepted.ok:
         return false(type_, accepted.reason, accepted.message)
-    if is_true(status.conditions, ConditionType.COMPLETE):
-        return true(type_, Reason.JOB_SUCCEEDED, "The job succeeded.")
-    return _ready_on_the_way(phase, status, world)
+    complete = find(status.conditions, ConditionType.COMPLETE)
+    if complete is not None and is_true(status.conditions, ConditionType.COMPLETE):
+        return true(type_, Reason(complete.reason), complete.message)
+    return _ready_on_the_way(this, phase, status, world)
 
 
 def _deleting(status: SkyClusterStatus, world: World) -> str:
@@ -115,28 +154,59 @@ def _deleting(status: SkyClusterStatus, world: World) -> str:
     return "The object is deleted once its cluster is confirmed gone."
 
 
-def _ready_on_the_way(phase: Phase, status: SkyClusterStatus, world: World) -> Verdict:
+def _ready_on_the_way(this: SkyCluster, phase: Phase, status: SkyClusterStatus, world: World) -> Verdict:
     type_ = ConditionType.READY
-    if phase is Phase.RUNNING:
-        return true(type_, Reason.RUNNING, f"Job {status.job.id} was submitted." if status.job else "")
-    if phase is Phase.READY:
-        before = find(status.conditions, type_)
-        if world.cluster is None and before is not None:
-            return Verdict(type_, before.status, Reason(before.reason), before.message)
-        return true(type_, Reason.CLUSTER_UP) if world.is_up else false(type_, Reason.CLUSTER_NOT_UP, "The cluster is not up.")
+    match phase:
+        case Phase.RUNNING:
+            return true(type_, Reason.RUNNING, f"Job {status.job.id} was submitted." if status.job else "")
+        case Phase.READY:
+            return _ready_cluster(status, world)
+        case Phase.SUSPENDED:
+            return true(type_, Reason.SUSPENDED, "Nothing runs, as asked.")
+        case _:
+            return _not_ready_yet(this, phase, status)
+
+
+def _not_ready_yet(this: SkyCluster, phase: Phase, status: SkyClusterStatus) -> Verdict:
+    type_ = ConditionType.READY
     if phase is Phase.LAUNCHING and status.launch is not None:
         request = f"request {status.launch.request_id}" if status.launch.request_id else "a request not yet acknowledged"
         return false(type_, Reason.LAUNCHING, f"SkyPilot is launching the cluster (attempt {status.launch.attempt}, {request}).")
+    if phase is Phase.QUEUED:
+        return false(type_, Reason.QUEUED, "Waiting until SkyPilot has fewer launches under way.")
+    if status.failures is not None and status.failures.next_retry_time is not None and status.failures.reason is not None:
+        return false(type_, Reason(status.failures.reason), _next_try(this, status.failures, status.failures.next_retry_time))
+    if phase is Phase.STOPPING:
+        return false(type_, Reason.STOPPING, "The cluster is being taken down.")
     return false(type_, Reason.PENDING, "Not handed to SkyPilot yet.")
 
 
-def _progress(phase: Phase, status: SkyClusterStatus, accepted: Accepted) -> tuple[Verdict, Verdict]:
+def _ready_cluster(status: SkyClusterStatus, world: World) -> Verdict:
+    """In an outage what was said before stays."""
+    before = find(status.conditions, ConditionType.READY)
+    if world.cluster is None and before is not None:
+        return Verdict(ConditionType.READY, before.status, Reason(before.reason), before.message)
+    if world.is_up:
+        return true(ConditionType.READY, Reason.CLUSTER_UP)
+    return false(ConditionType.READY, Reason.CLUSTER_NOT_UP, "The cluster is not up.")
+
+
+def _next_try(this: SkyCluster, failures: FailuresRecord, when: datetime) -> str:
+    return f"{failures.message} To be launched again at {when:%Y-%m-%dT%H:%M:%SZ} (retry {failures.count} of {this.spec.backoff_limit})."
+
+
+def _progress(this: SkyCluster, phase: Phase, status: SkyClusterStatus, accepted: Accepted) -> tuple[Verdict, Verdict]:
     """Return kstatus' pair: work under way, or work that will not go on without somebody's help."""
-    stalled = not accepted.ok or is_true(status.conditions, ConditionType.FAILED)
-    busy = phase in {Phase.PENDING, Phase.LAUNCHING, Phase.STOPPING, Phase.DELETING}
-    if phase is Phase.DELETING or (busy and not stalled):
-        return true(ConditionType.RECONCILING, Reason(phase)), false(ConditionType.STALLED, Reason.SETTLED)
-    if stalled:
-        why = Reason(status.failures.reason) if status.failures and status.failures.reason and accepted.ok else accepted.reason
-        return false(ConditionType.RECONCILING, Reason.SETTLED), true(ConditionType.STALLED, why)
-    return false(ConditionType.RECONCILING, Reason.SETTLED), false(ConditionType.STALLED, Reason.SETTLED)
+    settled = false(ConditionType.RECONCILING, Reason.SETTLED), false(ConditionType.STALLED, Reason.SETTLED)
+    why = _stuck(this, status, accepted)
+    if phase is Phase.DELETING or (phase in BUSY and why is None):
+        return true(ConditionType.RECONCILING, Reason(phase)), settled[1]
+    return settled if why is None else (settled[0], true(ConditionType.STALLED, why))
+
+
+def _stuck(this: SkyCluster, status: SkyClusterStatus, accepted: Accepted) -> Reason | None:
+    if this.abandoned:
+        return Reason.ABANDONED
+    if not accepted.ok:
+        return accepted.reason
+    return Reason(end_reason(status) or Reason.SKYPILOT_ERROR) if is_true(status.conditions, ConditionType.FAILED) else None

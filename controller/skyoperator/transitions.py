@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from skyoperator.api.v1alpha1 import TERMINATED, ConditionStatus, ConditionType, SkyClusterStatus
-from skyoperator.conditions import find
+from skyoperator.conditions import find, is_true
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Transition:
 
 def transitions(before: SkyClusterStatus, after: SkyClusterStatus) -> list[Transition]:
     """Return what happened between two stored states, in the order in which it did."""
-    found = [_acceptance(before, after), _launch(before, after), _job(before, after), _end(before, after), _cluster(before, after)]
+    found = (look(before, after) for look in (_acceptance, _launch, _job, _retry, _end, _cluster, _suspension))
     return [transition for transition in found if transition is not None]
 
 
@@ -37,7 +37,7 @@ def _launch(before: SkyClusterStatus, after: SkyClusterStatus) -> Transition | N
         return None
     if new.request_id is not None and (old is None or old.request_id != new.request_id):
         return Transition("Normal", "Launching", f"Attempt {new.attempt} was taken by SkyPilot as request {new.request_id}.")
-    if old is not None and old.request_id is not None and new.request_id is None:
+    if old is not None and old.request_id is not None and new.request_id is None and old.attempt == new.attempt:
         note = (
             f"SkyPilot no longer knows request {old.request_id}; attempt {new.attempt} is looked for, and sent again if it left no trace."
         )
@@ -46,12 +46,29 @@ def _launch(before: SkyClusterStatus, after: SkyClusterStatus) -> Transition | N
 
 
 def _job(before: SkyClusterStatus, after: SkyClusterStatus) -> Transition | None:
-    if after.launch is None or after.launch.finished_at is None or (before.launch is not None and before.launch.finished_at):
+    was_there = before.launch is not None and before.launch.finished_at is not None
+    if after.launch is None or after.launch.finished_at is None or was_there:
         return None
     name = after.cluster.name if after.cluster else ""
     if after.job is None:
         return Transition("Normal", "ClusterUp", f"Cluster {name} is up.")
     return Transition("Normal", "JobSubmitted", f"Cluster {name} is up and has job {after.job.id}.")
+
+
+def _retry(before: SkyClusterStatus, after: SkyClusterStatus) -> Transition | None:
+    old, new = before.failures, after.failures
+    if new is None or new.next_retry_time is None or new.reason is None or (old is not None and old.count >= new.count):
+        return None
+    return Transition("Warning", new.reason, f"{new.message} To be launched again at {new.next_retry_time:%Y-%m-%dT%H:%M:%SZ}.")
+
+
+def _suspension(before: SkyClusterStatus, after: SkyClusterStatus) -> Transition | None:
+    was, now = (is_true(status.conditions, ConditionType.SUSPENDED) for status in (before, after))
+    if was == now:
+        return None
+    if now:
+        return Transition("Normal", "Suspended", "Nothing runs until spec.suspend is false again.")
+    return Transition("Normal", "Resumed", "No longer suspended.")
 
 
 def _end(before: SkyClusterStatus, after: SkyClusterStatus) -> Transition | None:

@@ -30,7 +30,7 @@ class World:
 
     now: datetime
     server: str
-    """The API server's endpoint."""
+    """Which API server it is; empty while not known. See docs/design/server-identity.md."""
     reachable_since: datetime | None = None
     """Since when the server has answered every look; None while it does not."""
     acted_at: datetime | None = None
@@ -56,8 +56,14 @@ class World:
     """Why our last /down failed, if it did."""
     may_down: bool = True
     """Whether it is time to ask for /down again."""
+    may_launch: bool = True
+    """Whether a launch may be sent now; False for one that wants to and is in line (admission.py)."""
+    is_elsewhere: bool = False
+    """Whether the cluster is on another server than the one that we talk to."""
     complaint: str = ""
-    """Why the server does not answer, for people."""
+    """Why the cluster is not known, for people."""
+    held_since: datetime | None = None
+    """Since when the cluster is not known because it vanished together with others (hold.py); None if that is not so."""
 
     @property
     def is_up(self) -> bool:

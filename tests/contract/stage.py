@@ -47,7 +47,7 @@ class Stage:
 
     async def raw(self, method: str, path: str, **call: Any) -> Raw:
         """Make a call that the client does not make."""
-        authorization = self.credentials.authorization()
+        authorization = await self.credentials.authorization()
         headers = {"X-SkyPilot-API-Version": "62", "X-SkyPilot-Version": "0.14.1", **call.pop("headers", {})}
         if authorization is not None:
             headers["Authorization"] = authorization

@@ -6,10 +6,10 @@ Tests in the same process call `Control`; a test of a controller process drives 
 from __future__ import annotations
 
 import asyncio
-import base64
 from typing import Any
 
 from tests.standin.script import Error, Fault, Job, Launch, Script
+from tests.standin.users import Users
 from tests.standin.workers import Workers
 from tests.standin.world import World
 
@@ -22,7 +22,7 @@ class Control:
         self.script = Script()
         self.workers = Workers(self.world, self.script, long_workers=long_workers)
         self.unreachable = False
-        self.authorization: str | None = None
+        self.users = Users()
 
     def launches(self, match: str = "*", *, error: dict[str, str] | None = None, **launch: Any) -> None:
         """From now on launches of clusters of this name pattern go so; see script.Launch."""
@@ -50,9 +50,8 @@ class Control:
             setattr(self.script, name, value)
 
     def require(self, *, token: str = "", username: str = "", password: str = "") -> None:
-        """Ask for these credentials from now on; for none if all are empty."""
-        basic = base64.b64encode(f"{username}:{password}".encode()).decode()
-        self.authorization = f"Bearer {token}" if token else f"Basic {basic}" if username else None
+        """Ask for these credentials from now on; for none if all are empty. See users.Users."""
+        self.users.require(token=token, username=username, password=password)
 
     async def restart(self, *, down_seconds: float = 0.0) -> None:
         """Kill and start the server: requests are forgotten, workers die, clusters and their jobs live on.
@@ -68,9 +67,14 @@ class Control:
         self.unreachable = False
 
     def wipe(self) -> None:
-        """Lose the database: no cluster, no request and no user is known any more; every credential is answered 401."""
-        self.close()
-        self.authorization = "no credential passes"
+        """Lose the database: no cluster, request or token is known any more, but the user of the server's environment is made again.
+
+        What runs on the clusters runs on.
+        """
+        self._forget_requests()
+        self.world.forgotten += self.world.clusters.values()
+        self.world.clusters.clear()
+        self.users = self.users.of_a_new_database()
 
     def delete_pods(self, cluster_name: str) -> None:
         """Delete a cluster's pods behind SkyPilot's back: its row vanishes at the next refresh, here at once."""
@@ -91,6 +95,8 @@ class Control:
             "executions": dict(world.executions),
             "calls": dict(world.calls),
             "clusters": {row.name: row.status for row in world.clusters.values()},
+            "forgotten": [row.name for row in world.forgotten],
+            "tokens": list(self.users.tokens.values()),
             "jobs": {row.name: [{"name": job.name, "status": job.status} for job in row.jobs] for row in world.clusters.values()},
             "active": [{"name": r.name, "cluster": r.cluster_name} for r in world.requests.values() if r.active],
         }
@@ -100,6 +106,8 @@ class Control:
         self._forget_requests()
         for name in list(self.world.clusters):
             self.world.remove(name)
+        for cluster in self.world.forgotten:
+            cluster.cancel()
 
     def _forget_requests(self) -> None:
         forgotten = list(self.world.requests.values())

@@ -48,6 +48,11 @@ def cluster_not_up(name: str, status: str, operation: str) -> Error:
     return error("cluster-not-up", cluster=name, status=status, Operation=operation.capitalize())
 
 
+def no_endpoints(name: str, status: str | None) -> Error:
+    """Return what /endpoints fails with when there is no row, or one that is not up."""
+    return error("no-cluster-with-endpoints" if status is None else "endpoints-of-a-cluster-not-up", cluster=name)
+
+
 def cluster_row(cluster: Cluster) -> dict[str, Any]:
     """Return a row of /status with summary_response and without handle."""
     init = cluster.status == "INIT"
@@ -57,8 +62,8 @@ def cluster_row(cluster: Cluster) -> dict[str, Any]:
         "handle": HANDLE,
         "last_use": "",
         "status": cluster.status,
-        "autostop": -1,
-        "to_down": False,
+        "autostop": cluster.autostop,
+        "to_down": cluster.autostop >= 0,
         "cluster_hash": cluster.hash,
         "cluster_ever_up": not init,
         "status_updated_at": 0,
@@ -98,6 +103,24 @@ def job_row(job: Job) -> dict[str, Any]:
         "log_path": f"~/sky_logs/{job.id}-{job.name}",
         "metadata": {},
         "links": {},
+    }
+
+
+def user_row(user_id: str, name: str, created_at: int, role: str, user_type: str) -> dict[str, Any]:
+    """Return a row of GET /users."""
+    return {"id": user_id, "name": name, "created_at": created_at, "role": role, "user_type": user_type}
+
+
+def minted(name: str, token: str, account: str) -> dict[str, Any]:
+    """Return the answer of POST /users/service-account-tokens."""
+    return {
+        "token_id": token[-16:],
+        "token_name": name,
+        "token": token,
+        "expires_at": None,
+        "service_account_user_id": account,
+        "creator_user_id": "4b583376",
+        "message": "Please save this token - it will not be shown again!",
     }
 
 

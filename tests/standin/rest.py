@@ -15,7 +15,15 @@ from tests.standin.script import Fault
 from tests.standin.world import Posted, Request, task_of
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_REQUIRED = {"launch": {"task", "cluster_name"}, "down": {"cluster_name"}, "queue": {"cluster_name"}}
+_REQUIRED = {
+    "launch": {"task", "cluster_name"},
+    "down": {"cluster_name"},
+    "queue": {"cluster_name"},
+    "cancel": {"cluster_name", "job_ids"},
+    "autostop": {"cluster_name", "idle_minutes"},
+    "endpoints": {"cluster"},
+}
+_POSTS = ("launch", "down", "queue", "status", "cancel", "autostop", "endpoints", "api/cancel")
 _FIELDS = {"request_id", "name", "entrypoint", "request_body", "status", "return_value", "error", "pid", "created_at"} | {
     "cluster_name", "schedule_type", "user_id", "status_msg", "should_retry", "finished_at", "file_mounts_blob_id"
 }  # fmt: skip
@@ -40,13 +48,14 @@ class Rest:
 
     def routes(self) -> list[web.RouteDef]:
         """Return what the server answers; everything else is its 404."""
-        posts = {"launch": "launch", "down": "down", "queue": "queue", "status": "status", "api/cancel": "api_cancel"}
         return [
-            *(web.post(f"/{path}", self._post(path, name)) for path, name in posts.items()),
+            *(web.post(f"/{path}", self._post(path, path.replace("/", "_"))) for path in _POSTS),
             web.post("/logs", self._logs),
             web.get("/api/get", self._get),
             web.get("/api/status", self._list),
             web.get("/api/health", self._health),
+            web.get("/users", self._users),
+            web.post("/users/service-account-tokens", self._mint),
         ]
 
     @web.middleware
@@ -70,26 +79,24 @@ class Rest:
         return answer
 
     def _unauthorized(self, request: web.Request) -> web.Response | None:
-        wanted, shown = self._control.authorization, request.headers.get("Authorization")
-        if wanted is None or shown == wanted or request.path == "/api/health":
+        if request.path == "/api/health":
             return None
-        if shown is not None and shown.startswith("Bearer sky_"):
-            return web.json_response({"detail": "Invalid or expired service account token"}, status=401)
-        words = "Authentication required" if shown is None else "Invalid credentials"
-        return web.json_response(words, status=401, headers={"WWW-Authenticate": 'Basic realm="SkyPilot"'})
+        return self._control.users.refusal(request.headers.get("Authorization"))
 
     def _post(self, path: str, name: str) -> Handler:
         async def handle(http: web.Request) -> web.StreamResponse:
             body = await _body(http, _REQUIRED.get(path, set()))
-            fault = self._control.script.take_fault(name, body.get("cluster_name") or "")
+            cluster_name = body.get("cluster_name") or body.get("cluster")
+            fault = self._control.script.take_fault(name, cluster_name or "")
             if fault is not None and fault.kind in {"before", "refused"}:
                 return _struck(fault)
             if fault is not None and fault.kind == "delayed":
                 await asyncio.sleep(fault.seconds)
-            request = Request(name, body.get("cluster_name"), body)
+            request = Request(name, cluster_name, body)
             self._record(request)
             self._control.workers.start(request)
-            return await _answered(http, request, fault)
+            answer = web.json_response(None, headers={"X-SkyPilot-Request-ID": request.id})
+            return await _answered(http, answer, fault)
 
         return handle
 
@@ -145,6 +152,19 @@ class Rest:
         newest_first = reversed(self._control.world.requests.values())
         return [found for found in newest_first if (every or found.active) and (cluster_name is None or found.cluster_name == cluster_name)]
 
+    async def _users(self, _: web.Request) -> web.StreamResponse:
+        return web.json_response(self._control.users.rows())
+
+    async def _mint(self, http: web.Request) -> web.StreamResponse:
+        """Make a service account and its token. The answer is the token itself, there is no request behind it."""
+        body = await _body(http, {"token_name"})
+        fault = self._control.script.take_fault("mint", "")
+        if fault is not None and fault.kind in {"before", "refused"}:
+            return _struck(fault)
+        if not self._control.users.asks:
+            return web.json_response({"detail": "Authentication required"}, status=401)
+        return await _answered(http, self._control.users.mint(body["token_name"]), fault)
+
     async def _health(self, _: web.Request) -> web.StreamResponse:
         return web.json_response({"status": "healthy", "api_version": recorded.API_VERSION, "version": recorded.VERSION})
 
@@ -160,14 +180,14 @@ async def _body(http: web.Request, required: set[str]) -> dict[str, Any]:
     return dict(body)
 
 
-async def _answered(http: web.Request, request: Request, fault: Fault | None) -> web.StreamResponse:
+async def _answered(http: web.Request, answer: web.Response, fault: Fault | None) -> web.StreamResponse:
     if fault is not None and fault.kind == "late":
         await asyncio.sleep(fault.seconds)
     elif fault is not None and fault.kind == "lost":
         return _dropped(http)
     elif fault is not None and fault.kind == "after":
         return _struck(fault)
-    return web.json_response(None, headers={"X-SkyPilot-Request-ID": request.id})
+    return answer
 
 
 def _struck(fault: Fault) -> web.Response:

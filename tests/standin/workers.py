@@ -37,6 +37,9 @@ class Workers:
             "status": self._status,
             "queue": self._queue,
             "logs": self._logs,
+            "cancel": self._cancel,
+            "autostop": self._autostop,
+            "endpoints": self._endpoints,
         }
 
     def start(self, request: Request) -> None:
@@ -93,16 +96,17 @@ class Workers:
         cluster.status, cluster.reason = "INIT", "Launching"
         cluster.launched_at = int(time.time())
         cluster.nodes = int(task.get("num_nodes", 1))
-        cluster.labels = dict((task.get("resources") or {}).get("labels") or {})
+        resources = task.get("resources") or {}
+        cluster.labels = dict(resources.get("labels") or {})
+        ports = resources.get("ports") or ()
+        cluster.ports = tuple(map(str, ports if isinstance(ports, list | tuple) else [ports]))
 
     def _submit(self, cluster: Cluster, task: dict[str, Any]) -> int | None:
         if not task.get("run"):
             return None
         job = Job(id=len(cluster.jobs) + 1, name=str(task.get("name") or "sky-cmd"))
         cluster.jobs.append(job)
-        running = asyncio.create_task(self._execute(cluster, job, str(task["run"])))
-        cluster.running.add(running)
-        running.add_done_callback(cluster.running.discard)
+        job.work = asyncio.create_task(self._execute(cluster, job, str(task["run"])))
         return job.id
 
     async def _execute(self, cluster: Cluster, job: Job, run: str) -> None:
@@ -151,6 +155,30 @@ class Workers:
         await asyncio.sleep(SHORT_WORKER_SECONDS)
         jobs = self._up(request, "tailing logs").jobs
         return recorded.log(jobs, int(request.body["job_id"]), int(request.body.get("tail") or 0))
+
+    async def _cancel(self, request: Request) -> None:
+        """Cancel jobs by id; null means the latest one that is running, whosoever it is (sky/skylet/job_lib.py:1097)."""
+        await asyncio.sleep(SHORT_WORKER_SECONDS)
+        jobs, ids = self._up(request, "cancelling jobs").jobs, request.body["job_ids"]
+        running = [job.id for job in jobs if job.status == "RUNNING"]
+        wanted = [job.id for job in jobs] if request.body.get("all") else running[-1:] if ids is None else ids
+        for job in jobs:
+            if job.id in wanted and job.active and job.work is not None:
+                job.work.cancel()
+                _ended(job, "CANCELLED", "")
+
+    async def _autostop(self, request: Request) -> None:
+        """Write down when the cluster ends itself. It never does: nothing here lives for minutes."""
+        await asyncio.sleep(SHORT_WORKER_SECONDS)
+        self._up(request, "scheduling autodown").autostop = int(request.body["idle_minutes"])
+
+    async def _endpoints(self, request: Request) -> dict[str, str]:
+        await asyncio.sleep(SHORT_WORKER_SECONDS)
+        name = str(request.cluster_name)
+        cluster = self._world.clusters.get(name)
+        if cluster is None or cluster.status not in {"UP", "AUTOSTOPPING"}:
+            raise Failure(recorded.no_endpoints(name, cluster.status if cluster else None))
+        return {port: f"203.0.113.7:{port}" for port in cluster.ports}
 
     async def _api_cancel(self, request: Request) -> list[str]:
         await asyncio.sleep(SHORT_WORKER_SECONDS)

@@ -30,6 +30,12 @@ class Job:
     end_at: float | None = None
     executed: bool = False
     log: str = ""
+    work: asyncio.Task[None] | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether it can still be cancelled."""
+        return self.status in {"INIT", "PENDING", "SETTING_UP", "RUNNING"}
 
 
 @dataclass
@@ -47,7 +53,14 @@ class Cluster:
     jobs: list[Job] = field(default_factory=list)
     markers: dict[str, int] = field(default_factory=dict)
     """Which job left the marker of which attempt."""
-    running: set[asyncio.Task[None]] = field(default_factory=set)
+    autostop: int = -1
+    ports: tuple[str, ...] = ()
+
+    def cancel(self) -> None:
+        """Stop whatever runs on it."""
+        for job in self.jobs:
+            if job.work is not None:
+                job.work.cancel()
 
 
 @dataclass
@@ -95,6 +108,8 @@ class World:
     """All there is, and the record of what was done to it."""
 
     clusters: dict[str, Cluster] = field(default_factory=dict)
+    forgotten: list[Cluster] = field(default_factory=list)
+    """Clusters of a database that was lost; they run on."""
     requests: dict[str, Request] = field(default_factory=dict)
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     launches: list[Posted] = field(default_factory=list)
@@ -114,8 +129,8 @@ class World:
     def remove(self, cluster_name: str) -> None:
         """Forget a cluster, its queue and what runs on it."""
         gone = self.clusters.pop(cluster_name, None)
-        for job in gone.running if gone else ():
-            job.cancel()
+        if gone is not None:
+            gone.cancel()
 
 
 def fence(run: str) -> str | None:

@@ -8,7 +8,10 @@ from typing import Any
 from skyoperator import records, task
 from skyoperator.api.v1alpha1 import FINALIZER, SkyCluster, SkyClusterSpec, SkyClusterStatus
 from skyoperator.conditions import find
-from skyoperator.decide import Decision, Launch, decide, judge
+from skyoperator.decide import decide as decide_with
+from skyoperator.decision import Decision, Launch
+from skyoperator.inputs import Inputs, Order, inline
+from skyoperator.judge import judge
 from skyoperator.sky.types import UID_LABEL, Cluster, ClusterStatus, Job, JobStatus, Request, RequestStatus
 from skyoperator.summary import summarized
 from skyoperator.world import ABSENT, World
@@ -30,6 +33,7 @@ def an_object(
     generation: int = 1,
     **spec: Any,
 ) -> SkyCluster:
+    """An object with this task, and no retries unless it asks for them."""
     return SkyCluster(
         name="train",
         namespace="ml",
@@ -38,12 +42,18 @@ def an_object(
         resource_version="1",
         finalizers=finalizers,
         deleting=deleting,
-        spec=SkyClusterSpec.model_validate({"task": RUN if task_ is None else task_, **spec}),
+        spec=SkyClusterSpec.model_validate({"task": RUN if task_ is None else task_, "backoffLimit": 0, **spec}),
         status=status or SkyClusterStatus(),
     )
 
 
 NAME = task.cluster_name("train", UID)
+POLICY = task.Policy()
+
+
+def decide(this: SkyCluster, world: World, inputs: Inputs | None = None) -> Decision:
+    """What decide says of an object whose task stands in its spec."""
+    return decide_with(this, world, inputs or inline(this, POLICY))
 
 
 def a_cluster(status: ClusterStatus = ClusterStatus.UP, *, uid: str = UID) -> Cluster:
@@ -74,7 +84,8 @@ def after(this: SkyCluster, *worlds: World) -> SkyCluster:
         this = this.model_copy(update={"status": stored(decision.status)})
         if isinstance(decision.action, Launch) and this.status.launch is not None:
             status = records.acknowledged(this.status, this.status.launch, "r1", world.now)
-            this = this.model_copy(update={"status": stored(summarized(this, status, world, judge(this, world)))})
+            order = Order(inline(this, POLICY), judge(this, world, inline(this, POLICY)))
+            this = this.model_copy(update={"status": stored(summarized(this, status, world, order))})
     return this
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 from skyoperator.api.v1alpha1 import SkyCluster
-from skyoperator.decide import decide
 from skyoperator.sky.types import ClusterStatus, JobStatus, Launched, RequestError, RequestStatus
 
-from tests.unit.build import NO_RUN, NOW, RUN, a_cluster, a_job, a_request, a_world, after, an_object, stored
+from tests.unit.build import NO_RUN, NOW, RUN, a_cluster, a_job, a_request, a_world, after, an_object, decide, stored
 
 
 def _unacknowledged() -> SkyCluster:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from skyoperator.api.v1alpha1 import TERMINATED, ConditionType, Phase, SkyCluster, SkyClusterStatus
-from skyoperator.decide import AddFinalizer, Launch, RemoveFinalizer, TearDown, decide
+from skyoperator.decision import AddFinalizer, Launch, RemoveFinalizer, TearDown
 from skyoperator.sky.types import ClusterStatus, JobStatus, Launched, RequestError, RequestStatus
 from skyoperator.world import ABSENT
 
@@ -24,6 +24,7 @@ from tests.unit.build import (
     an_object,
     an_outage,
     condition,
+    decide,
     is_silent,
 )
 from tests.unit.states import (
@@ -307,7 +308,7 @@ class TestTearDown:
     def test_orphan_lets_go_at_once_and_touches_nothing(self, this: SkyCluster) -> None:
         orphan = this.model_copy(update={"spec": this.spec.model_copy(update={"deletion_policy": "Orphan"})})
         for world in (a_world(cluster=a_cluster()), an_outage()):
-            assert decide(deleted(orphan), world).action == RemoveFinalizer()
+            assert decide(deleted(orphan), world).action == RemoveFinalizer(leaves_cluster=True)
 
     @every_state
     def test_a_delete_outranks_everything(self, this: SkyCluster) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
 
 import pytest
-from skyoperator.decide import CONFIRM_SECONDS
-from skyoperator.observe import CALM_SECONDS, URGENT_SECONDS, Observer
+from skyoperator.observe import CALM_SECONDS, URGENT_SECONDS
 from skyoperator.sky.types import (
     Cluster,
     ClusterStatus,
@@ -24,73 +21,36 @@ from skyoperator.sky.types import (
 )
 from skyoperator.snapshot import UNBROKEN_SECONDS
 from skyoperator.subject import Subject
+from skyoperator.teardown import CONFIRM_SECONDS
 from skyoperator.world import ABSENT, World
 
-from tests.unit.build import JOB, NOW
-from tests.unit.fakes import FakeSky
+from tests.unit.build import JOB
+from tests.unit.watching import (
+    ATTEMPT,
+    CALM,
+    FAILED,
+    IDLE,
+    LAUNCH,
+    OUTAGE,
+    POLL,
+    QUEUE,
+    RUNNING,
+    SUCCEEDED,
+    Stage,
+    a_request,
+    a_row,
+    now,
+    staged,
+    time,
+)
 
 pytestmark = pytest.mark.looptime(start=1000)
-
-IDLE = Subject("a")
-CALM = Subject("a", is_urgent=False)
-LAUNCH = Subject("a", request_id="r1")
-ATTEMPT = Subject("a", attempt_name=JOB)
-QUEUE = Subject("a", job_name=JOB, is_urgent=False)
-OUTAGE = SkyPilotUnreachable("connection refused")
-POLL = ["active_requests", "clusters"]
-
-
-def a_row(name: str = "a", status: ClusterStatus = ClusterStatus.UP) -> Cluster:
-    return Cluster(name, status)
-
-
-def a_request(id_: str = "r1", name: str = "launch", status: RequestStatus = RequestStatus.RUNNING, *, cluster: str = "a") -> Request:
-    return Request(id_, name, status, cluster, None)
-
-
-FAILED = a_request(status=RequestStatus.FAILED)
-RUNNING, SUCCEEDED = (Job(1, JOB, status) for status in (JobStatus.RUNNING, JobStatus.SUCCEEDED))
-
-
-def time() -> float:
-    return asyncio.get_running_loop().time()
-
-
-def now() -> datetime:
-    return NOW + timedelta(seconds=time())
-
-
-@dataclass
-class Stage:
-    sky: FakeSky
-    observer: Observer
-    running: asyncio.Task[None]
-    woken: list[float] = field(default_factory=list)
-
-    def follow(self, subject: Subject) -> None:
-        self.observer.follow(subject, lambda: self.woken.append(time()))
-
-    async def look(self, subject: Subject = IDLE) -> World:
-        self.follow(subject)
-        return await self.observer.look(subject)
-
-    async def fresh_look(self, subject: Subject = IDLE) -> World:
-        """Return a look once everything that is new was seen: a poll, and a read of the queue."""
-        await asyncio.sleep(30)
-        return await self.look(subject)
 
 
 @pytest.fixture
 async def stage() -> AsyncIterator[Stage]:
-    sky = FakeSky()
-    observer = Observer(sky, server="http://sky", now=now)
-    running = asyncio.create_task(observer.run())
-    yield Stage(sky, observer, running)
-    for name in ("a", "b", *(f"c{number}" for number in range(20))):
-        observer.forget(name)
-    running.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
+    async with staged() as stage:
+        yield stage
 
 
 async def test_nobody_waits_nobody_polls(stage: Stage) -> None:
@@ -113,7 +73,7 @@ async def test_it_polls_as_often_as_what_is_followed_needs(stage: Stage, subject
 
 async def test_requests_are_asked_before_rows(stage: Stage) -> None:
     await stage.look()
-    assert [call.name for call in stage.sky.calls] == POLL
+    assert [call.name for call in stage.sky.calls] == ["identity", *POLL]
 
 
 async def test_one_poll_answers_everybody_who_waits(stage: Stage) -> None:
@@ -122,7 +82,7 @@ async def test_one_poll_answers_everybody_who_waits(stage: Stage) -> None:
     stage.sky.rows = tuple(a_row(name) for name in names)
     worlds = await asyncio.gather(*(stage.look(Subject(name)) for name in names))
     assert [world.cluster for world in worlds] == list(stage.sky.rows)
-    assert [call.name for call in stage.sky.calls] == POLL
+    assert [call.name for call in stage.sky.calls] == ["identity", *POLL]
 
 
 async def test_a_look_after_an_action_is_never_older_than_it(stage: Stage) -> None:
@@ -165,7 +125,7 @@ async def test_a_look_that_fails_knows_nothing_and_ends_nothing(stage: Stage, qu
     stage.sky.failures[question] = failure
     world = await stage.fresh_look(subject)
     assert str(failure) in world.complaint
-    unknown = World(now=now(), server="http://sky", complaint=world.complaint)
+    unknown = World(now=now(), server="", complaint=world.complaint)
     assert world == unknown
     assert not stage.running.done()
     stage.sky.failures.clear()
@@ -375,7 +335,7 @@ async def test_a_slow_queue_holds_up_neither_its_own_nor_another_clusters_look(s
     stage.sky.rows, stage.sky.queues = (a_row(), a_row("b")), {"a": (RUNNING,), "b": (RUNNING,)}
     stage.sky.seconds = {"a": 500.0}
     await asyncio.gather(stage.look(QUEUE), stage.look(other))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0.1)
     before = time()
     assert not (await stage.look(QUEUE)).queue_was_read
     assert (await stage.look(other)).jobs == (RUNNING,)
@@ -389,7 +349,7 @@ async def test_the_request_we_know_is_shown_while_it_is_active(stage: Stage) -> 
     stage.sky.active = (a_request("other"), a_request())
     world = await stage.look(LAUNCH)
     assert (world.launch, world.outcome) == (a_request(), None)
-    assert [call.name for call in stage.sky.calls] == POLL
+    assert [call.name for call in stage.sky.calls] == ["identity", *POLL]
 
 
 @pytest.mark.parametrize("outcome", [Launched(1), RequestError("ResourcesUnavailableError", "no GPU")])

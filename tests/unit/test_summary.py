@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 from skyoperator.api.v1alpha1 import ConditionType, SkyCluster, SkyClusterStatus
-from skyoperator.decide import decide
 
-from tests.unit.build import a_cluster, a_job, a_world, after, an_object, condition
+from tests.unit.build import a_cluster, a_job, a_world, after, an_object, condition, decide
 from tests.unit.states import COMPLETE, EDITED, EVERY_STATE, FAILED, KEPT, LAUNCHING, READY, REJECTED, RUNNING
 
 every_written_state = pytest.mark.parametrize("this", [this for this in EVERY_STATE.values() if this.status.phase], ids=str)

@@ -4,7 +4,7 @@ It knows neither kopf nor Kubernetes, and never imports SkyPilot: both pin what 
 """
 
 from skyoperator.sky.client import POST_TIMEOUT_SECONDS, USER, SkyPilotClient
-from skyoperator.sky.credentials import Credentials, NoCredentials, SecretDirectory
+from skyoperator.sky.credentials import Credentials, MintedToken, NoCredentials, SecretDirectory, TokenStore
 from skyoperator.sky.types import (
     UID_LABEL,
     Cluster,
@@ -36,6 +36,7 @@ __all__ = [
     "Job",
     "JobStatus",
     "Launched",
+    "MintedToken",
     "NoCredentials",
     "NoSuchCluster",
     "Request",
@@ -48,5 +49,6 @@ __all__ = [
     "SkyPilotError",
     "SkyPilotRefused",
     "SkyPilotUnreachable",
+    "TokenStore",
     "UnknownRequest",
 ]

@@ -22,10 +22,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Which server we complain of, and which credentials it was shown."""
+    """Which server we complain of, and what to do when it rejects our credentials."""
 
     url: URL
-    credentials: str
+    advice: str
 
     def unreachable(self, complaint: str) -> SkyPilotUnreachable:
         """Return the error for "nothing is known", with the server's address."""
@@ -35,10 +35,7 @@ class Server:
         """Return the error that an answer other than 200 stands for."""
         said = words(text)
         if status in {401, 403}:
-            return self.unreachable(
-                f"rejects our credentials with HTTP {status}: {said}. Check {self.credentials}; "
-                f"a server that lost its database no longer knows any token."
-            )
+            return self.unreachable(f"rejects our credentials with HTTP {status}: {said}. {self.advice}")
         if 300 <= status < 400:
             return self.unreachable("redirects us, to a login perhaps. Let our token through the proxy in front of it.")
         if json_object(text).get("error") == "version_mismatch":

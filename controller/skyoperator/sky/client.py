@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -33,6 +34,7 @@ RESULT_TIMEOUT_SECONDS: Final = 10.0
 CLUSTERS_TIMEOUT_SECONDS: Final = 30.0
 JOBS_TIMEOUT_SECONDS: Final = 60.0
 """Through kubectl exec one /queue takes 2-3 s alone and 25 s beside fifteen others, on two cores."""
+ENDPOINTS_TIMEOUT_SECONDS: Final = 30.0
 LOG_TIMEOUT_SECONDS: Final = 60.0
 LOG_LIMIT_BYTES: Final = 1 << 20
 REQUEST_LOG_LINES: Final = 200
@@ -119,6 +121,34 @@ class SkyPilotClient:
     async def cancel(self, request_ids: Sequence[str]) -> str:
         """See `SkyPilot.cancel`. A list is always sent: null would cancel everybody's requests."""
         return await self._start("api/cancel", {"request_ids": list(request_ids)})
+
+    async def cancel_jobs(self, cluster_name: str, job_ids: Sequence[int]) -> str:
+        """See `SkyPilot.cancel_jobs`. A list is always sent: null would cancel the latest job, whosoever it is (skylet/job_lib.py:1097)."""
+        return await self._start("cancel", {"cluster_name": cluster_name, "job_ids": list(job_ids), "all": False, "all_users": False})
+
+    async def set_autostop(self, cluster_name: str, idle_minutes: int | None) -> str:
+        """See `SkyPilot.set_autostop`. Always down, never stop: Kubernetes can't stop pods. A negative number cancels (core.py:1171)."""
+        idle = -1 if idle_minutes is None else idle_minutes
+        body = {"cluster_name": cluster_name, "idle_minutes": idle, "wait_for": "jobs_and_ssh", "down": idle_minutes is not None}
+        return await self._start("autostop", body)
+
+    async def endpoints(self, cluster_name: str) -> Mapping[str, str]:
+        """See `SkyPilot.endpoints`."""
+        answer = await self._ask("endpoints", {"cluster": cluster_name, "port": None}, timeout_seconds=ENDPOINTS_TIMEOUT_SECONDS)
+        return self._http.server.parsed(parse.endpoints, answer)
+
+    async def identity(self) -> str:
+        """See `SkyPilot.identity`."""
+        return self._http.server.parsed(parse.identity, await self._http.get("users", [], timeout_seconds=GET_TIMEOUT_SECONDS))
+
+    async def mint_token(self) -> str:
+        """Make a service account with a name that nobody had before, and return its token, which never expires.
+
+        An administrator, or it would see no requests but its own (sky/server/requests/role_filter.py:36).
+        """
+        body = {**_BASE, "token_name": f"skyoperator-{secrets.token_hex(4)}", "role": "admin"}
+        answer = await self._http.post_for_json("users/service-account-tokens", body, timeout_seconds=POST_TIMEOUT_SECONDS)
+        return self._http.server.parsed(lambda minted: str(minted["token"]), answer)
 
     async def log_tail(self, cluster_name: str, job_id: int, lines: int) -> str:
         """See `SkyPilot.log_tail`. At most LOG_LIMIT_BYTES; the stream is a 200 even if the request behind it fails."""

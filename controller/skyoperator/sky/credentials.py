@@ -1,49 +1,64 @@
-"""Who we are to the SkyPilot API server, read from a mounted Secret at each use so that a rotated Secret works at once."""
+"""Who we are to the SkyPilot API server."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from skyoperator.sky.types import SkyPilotUnreachable
 
+logger = logging.getLogger(__name__)
+
 
 class Credentials(Protocol):
     """Where the Authorization header comes from."""
 
     @property
-    def source(self) -> str:
-        """Return what to look at when the server rejects them, as words in a message: "Secret sky/api-token"."""
+    def advice(self) -> str:
+        """Return what to do when the server rejects them, as a sentence that names where they are."""
 
-    def authorization(self) -> str | None:
-        """Return the header's value, or None for a server without authentication."""
+    async def authorization(self) -> str | None:
+        """Return the header's value, or None for a server without authentication. Raises SkyPilotUnreachable if there is none to be had."""
+
+    def rejected(self) -> None:
+        """Take note of a 401: what was remembered of them counts no more."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoCredentials:
     """For a server without authentication; our identity is then `client.USER`."""
 
-    source: str = "no credentials configured"
+    advice: str = "There are no credentials configured."
 
-    def authorization(self) -> str | None:
+    async def authorization(self) -> str | None:
         """Return None: no header is sent."""
         return None
+
+    def rejected(self) -> None:
+        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class SecretDirectory:
-    """A mounted Secret with the key `token` (a SkyPilot service-account token), or `username` and `password`.
+    """A mounted Secret with the key `token` (a SkyPilot service-account token), or `username` and `password`. A token wins.
 
-    A token wins. It is minted in the server's own database, so a server that lost its database answers 401 instead of
-    an empty list of clusters.
+    It is read at each use, so that a rotated Secret works at once.
     """
 
     path: Path
     source: str
 
-    def authorization(self) -> str | None:
+    @property
+    def advice(self) -> str:
+        """Return where to look."""
+        return f"Check {self.source}; a server that lost its database no longer knows any token."
+
+    async def authorization(self) -> str | None:
         """Return the header's value. Raises SkyPilotUnreachable when the Secret lacks the keys."""
         if token := self._read("token"):
             return f"Bearer {token}"
@@ -55,8 +70,66 @@ class SecretDirectory:
             )
         return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
 
+    def rejected(self) -> None:
+        """Do nothing: nothing is remembered."""
+
     def _read(self, key: str) -> str:
         try:
             return (self.path / key).read_text(encoding="utf-8").strip()
         except OSError:
             return ""
+
+
+class TokenStore(Protocol):
+    """Where the token that we minted outlives us. Both methods raise SkyPilotUnreachable: without it nothing is known of SkyPilot."""
+
+    @property
+    def advice(self) -> str:
+        """Return what to do when the server rejects the token that is in it."""
+
+    async def token(self) -> str:
+        """Return the token, or "" if there is none."""
+
+    async def keep(self, token: str) -> bool:
+        """Store it, unless somebody has written there since `token` was asked; return whether that was done."""
+
+
+class MintedToken:
+    """A service-account token that was minted in the server's own database, so that a server which lost it answers 401.
+
+    A token is minted only where there is none. One that is rejected is never replaced: that a server no longer knows us must be
+    seen by a person, who empties the store to accept the new one. See docs/design/server-identity.md.
+    """
+
+    def __init__(self, store: TokenStore, mint: Callable[[], Awaitable[str]]) -> None:
+        self._store = store
+        self._mint = mint
+        self._token = ""
+        self._unstored = ""
+        self._turn = asyncio.Lock()
+
+    @property
+    def advice(self) -> str:
+        """Return what the store advises."""
+        return self._store.advice
+
+    async def authorization(self) -> str | None:
+        """Return the header's value: as remembered, else as stored, else of a new token that was stored first."""
+        async with self._turn:
+            if not self._token:
+                self._token = await self._store.token() or await self._new()
+            return f"Bearer {self._token}"
+
+    def rejected(self) -> None:
+        """Read the store again before the next call: the token may have been rotated, or taken out."""
+        self._token = ""
+
+    async def _new(self) -> str:
+        """Return a new token once it is stored; one that could not be stored is stored at the next try, not minted again."""
+        self._unstored = self._unstored or await self._mint()
+        if not await self._store.keep(self._unstored):
+            self._unstored = ""
+            raise SkyPilotUnreachable("Somebody else has just stored a token for the SkyPilot API server; it is read at the next call.")
+        token, self._unstored = self._unstored, ""
+        logger.info("minted a token in the SkyPilot API server's database")
+        return token

@@ -33,7 +33,7 @@ class Http:
     """Calls with our headers and credentials. Raises nothing but SkyPilotError."""
 
     def __init__(self, endpoint: str, *, credentials: Credentials, session: aiohttp.ClientSession) -> None:
-        self.server = Server(URL(endpoint).with_user(None), credentials.source)
+        self.server = Server(URL(endpoint).with_user(None), credentials.advice)
         self._credentials = credentials
         self._session = session
 
@@ -47,6 +47,11 @@ class Http:
         async with self._answer("POST", path, timeout_seconds, json=body) as response:
             await self._require_200(path, response)
             return self._request_id(path, response)
+
+    async def post_for_json(self, path: str, body: _Body, *, timeout_seconds: float) -> parse.Json:
+        """Return the JSON that answers a POST with no request behind it. Raises as `post` does."""
+        async with self._answer("POST", path, timeout_seconds, json=body) as response:
+            return await self._json(path, response)
 
     async def post_for_stream(self, path: str, body: _Body, *, timeout_seconds: float, limit_bytes: int) -> tuple[str, bytes]:
         """Return the request id and the last whole lines of the streamed answer, `limit_bytes` at most."""
@@ -85,11 +90,13 @@ class Http:
         self, method: str, path: str, timeout_seconds: float, *, params: _Query = (), json: _Body | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         timeout = aiohttp.ClientTimeout(total=timeout_seconds)
-        url, headers = self.server.url.joinpath(path), self._headers()
+        url, headers = self.server.url.joinpath(path), await self._headers()
         try:
             async with self._session.request(
                 method, url, params=params, json=json, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
+                if response.status == 401:
+                    self._credentials.rejected()
                 yield response
         except TimeoutError as error:
             raise self.server.unreachable(f"did not answer {method} /{path} within {timeout_seconds:g} s.") from error
@@ -98,9 +105,9 @@ class Http:
                 f"can't be reached ({method} /{path}: {error}). Check that it runs, its address, and network policies."
             ) from error
 
-    def _headers(self) -> dict[str, str]:
+    async def _headers(self) -> dict[str, str]:
         headers = {_VERSION_HEADER: str(API_VERSION), "X-SkyPilot-Version": SKYPILOT_VERSION}
-        authorization = self._credentials.authorization()
+        authorization = await self._credentials.authorization()
         return headers if authorization is None else {**headers, "Authorization": authorization}
 
     async def _require_200(self, path: str, response: aiohttp.ClientResponse) -> None:

@@ -97,6 +97,24 @@ def job(row: Mapping[str, Any]) -> Job:
     )
 
 
+def endpoints(value: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the value of /endpoints, in the order of the ports."""
+    return {port: plain(value[port]) for port in sorted(value, key=int)}
+
+
+def identity(users: Json) -> str:
+    """Return which database the rows of /users are from: "fcd1e5cf@2026-11-25T21:16:55Z". Raises ValueError if none of them tells.
+
+    SkyPilot makes its own users when it makes its database; they can't be deleted and their created_at never changes
+    (sky/users/permission.py:120, sky/users/server.py:608, sky/global_user_state.py:744). The oldest of them is named after the host.
+    """
+    born = [(int(user["created_at"]), str(user["id"])) for user in users if user.get("user_type") == "system" and user.get("created_at")]
+    if not born:
+        raise ValueError("/users names no user of SkyPilot's own, by which we would know the server")
+    seconds, name = min(born)
+    return f"{name}@{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def outcome(row: Mapping[str, Any]) -> Outcome:
     """Return what a finished request came to. A cancelled one carries no error of its own; we give it one."""
     error = json.loads(row.get("error") or "null")

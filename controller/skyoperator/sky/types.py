@@ -22,6 +22,7 @@ from typing import Final, Protocol
 
 UID_LABEL: Final = "skyoperator-uid"
 """A key that every cloud takes: GCP allows neither dots nor slashes in keys, and SkyPilot checks all enabled clouds."""
+ATTEMPT_LABEL: Final = "skyoperator-attempt"
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -120,6 +121,12 @@ class Cluster:
     def uid_label(self) -> str | None:
         """The uid of the object that launched it, or None for a cluster that is not ours."""
         return self.labels.get(UID_LABEL)
+
+    @property
+    def attempt_label(self) -> int | None:
+        """The attempt that brought it up, or None if it does not say."""
+        label = self.labels.get(ATTEMPT_LABEL, "")
+        return int(label) if label.isdecimal() else None
 
     @property
     def unhealthy(self) -> bool:
@@ -239,11 +246,26 @@ class SkyPilot(Protocol):
     async def cancel(self, request_ids: Sequence[str]) -> str:
         """Post the cancellation of these requests and return the cancelling request's id. Raises SkyPilotRefused."""
 
+    async def cancel_jobs(self, cluster_name: str, job_ids: Sequence[int]) -> str:
+        """Post the cancellation of these jobs, which leaves the cluster up, and return the request's id. Raises SkyPilotRefused."""
+
+    async def set_autostop(self, cluster_name: str, idle_minutes: int | None) -> str:
+        """Post when the cluster ends itself, None for never, and return the request's id. Raises SkyPilotRefused."""
+
+    async def endpoints(self, cluster_name: str) -> Mapping[str, str]:
+        """Return where each open port of the cluster is reached: port to address. None yet, or none at all, is an empty mapping.
+
+        Raises ClusterNotUp, also if there is no such cluster; RequestFailed where SkyPilot can't open ports.
+        """
+
     async def log_tail(self, cluster_name: str, job_id: int, lines: int) -> str:
         """Return the last lines of a job's log, without colours.
 
         Raises NoSuchCluster, ClusterNotUp, RequestFailed.
         """
+
+    async def identity(self) -> str:
+        """Return which server this is: the same for as long as it keeps its database, whatever its address and our credentials."""
 
     async def check(self) -> None:
         """Return if the server answers and takes our credentials; raise SkyPilotUnreachable with the reason if not."""

@@ -3,11 +3,29 @@
 Pure: plain data in, plain data or text out. Imports nothing of the controller but itself; `decide` and `reconcile` import it.
 """
 
+from skyoperator.task.allowed import Policy
+from skyoperator.task.digests import cluster_digest, digest
 from skyoperator.task.document import parse
-from skyoperator.task.mounts import Policy
+from skyoperator.task.installer import PolicyError, read_policy
 from skyoperator.task.names import cluster_name, job_name
 from skyoperator.task.policy import check
 from skyoperator.task.problems import JSON, TaskRejected
-from skyoperator.task.render import digest, has_run, render
+from skyoperator.task.render import has_run, render
+from skyoperator.task.secret_envs import masked
 
-__all__ = ["JSON", "Policy", "TaskRejected", "check", "cluster_name", "digest", "has_run", "job_name", "parse", "render"]
+__all__ = [
+    "JSON",
+    "Policy",
+    "PolicyError",
+    "TaskRejected",
+    "check",
+    "cluster_digest",
+    "cluster_name",
+    "digest",
+    "has_run",
+    "job_name",
+    "masked",
+    "parse",
+    "read_policy",
+    "render",
+]

@@ -66,12 +66,12 @@ def text(pattern: str, wanted: str) -> Field:
     return of(wanted, {"string": matches})
 
 
-def one_of(*words: str) -> Field:
-    """Accept one of the words, in any case, as SkyPilot does."""
+def one_of(*words: str, any_case: bool = True) -> Field:
+    """Accept one of the words, by default in any case, as SkyPilot does."""
     wanted = f"one of {', '.join(words)}"
 
     def matches(path: str, value: JSON) -> Iterator[Problem]:
-        if isinstance(value, str) and value.lower() not in words:
+        if isinstance(value, str) and (value.lower() if any_case else value) not in words:
             yield Problem(path, f"{show(value)} must be {wanted}{_hint(value.lower(), words)}")
 
     return of(wanted, {"string": matches})
@@ -115,12 +115,12 @@ def quantity(pattern: str, wanted: str) -> Field:
 boolean = of("true or false", {"boolean": anything})
 
 
-def items(item: Field) -> Field:
-    """Accept a list of at least one value that `item` accepts."""
+def items(item: Field, *, may_be_empty: bool = False) -> Field:
+    """Accept a list of values that `item` accepts, of at least one unless it may be empty."""
 
     def each(path: str, value: JSON) -> Iterator[Problem]:
         assert isinstance(value, list)
-        if not value:
+        if not value and not may_be_empty:
             yield Problem(path, "is empty; leave it out")
         for index, inner in enumerate(value):
             yield from item(under(path, index), inner)

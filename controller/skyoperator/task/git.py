@@ -69,7 +69,7 @@ def environment(repository: Mapping[str, JSON]) -> dict[str, str]:
     which is meant where a cluster is kept and updated.
     """
     ref = str(repository.get("ref", ""))
-    return {"GIT_URL": _full_url(str(repository["url"])), **_ref_variable(ref)}
+    return {"GIT_URL": full_url(str(repository["url"])), **_ref_variable(ref)}
 
 
 def _ref_variable(ref: str) -> dict[str, str]:
@@ -82,7 +82,7 @@ def _ref_variable(ref: str) -> dict[str, str]:
     return {"GIT_BRANCH": ref.removeprefix("refs/heads/")}
 
 
-def _full_url(url: str) -> str:
+def full_url(url: str) -> str:
     """Return the URL with its scheme: git_clone.sh compares no other form when it updates a clone."""
     if scp := _SCP.fullmatch(url):
         user, host, path = scp.groups()

@@ -8,8 +8,8 @@ that a shell reads gets through.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
+from skyoperator.task.allowed import Policy
 from skyoperator.task.fields import boolean, entries, of, one_of, refused, table, text, whole
 from skyoperator.task.problems import JSON, Field, Problem, show, under
 
@@ -25,19 +25,6 @@ _DURATION = text(
     r"(?:[-+]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:ms|[smhdwMy]))+|[-+]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)",
     "a duration, such as 5s",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What the installer allows beyond a task that touches nothing of the API server's own. By default: nothing.
-
-    Attributes:
-        allowed_buckets: URIs such as `s3://datasets` or `gs://models/public`; each allows itself and what lies below.
-        allowed_volumes: Names of SkyPilot volumes.
-    """
-
-    allowed_buckets: tuple[str, ...] = ()
-    allowed_volumes: tuple[str, ...] = ()
 
 
 def file_mounts(policy: Policy) -> Field:
@@ -78,8 +65,8 @@ def _source(policy: Policy) -> Field:
         uri = str(value)
         if "://" not in uri:
             yield Problem(path, f"{show(uri)} is a path on the API server, not yours; name a bucket or use workdir.url", "PolicyDenied")
-        elif not _is_bucket(uri):
-            yield Problem(path, f"{show(uri)} must be a bucket URI ({', '.join(BUCKET_SCHEMES)}) of plain characters")
+        elif misspelt := [*bucket(path, uri)]:
+            yield from misspelt
         elif not any(uri == root or uri.startswith(f"{root.rstrip('/')}/") for root in policy.allowed_buckets):
             yield Problem(
                 path,
@@ -88,6 +75,12 @@ def _source(policy: Policy) -> Field:
             )
 
     return field
+
+
+def bucket(path: str, value: JSON) -> Iterator[Problem]:
+    """Accept the URI of a bucket, or of what is in it."""
+    if not _is_bucket(str(value)):
+        yield Problem(path, f"{show(value)} must be a bucket URI ({', '.join(BUCKET_SCHEMES)}) of plain characters")
 
 
 def _is_bucket(uri: str) -> bool:

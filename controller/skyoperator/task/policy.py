@@ -4,14 +4,16 @@ A task comes from whoever may create a SkyCluster and is read by a server that h
 known to be harmless is refused. docs/task.md is the same list for users; a test holds the two together.
 """
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
-from skyoperator.task.fields import anything, entries, of, refused, table, text, whole
+from skyoperator.task.allowed import Policy
+from skyoperator.task.fields import anything, boolean, entries, of, positive, refused, table, text, whole
 from skyoperator.task.git import ENVS_OF_CREDENTIALS, ENVS_OF_REPOSITORY, workdir
-from skyoperator.task.mounts import WORKDIR_ON_NODE, Policy, file_mounts, volumes
+from skyoperator.task.infra import outside
+from skyoperator.task.mounts import WORKDIR_ON_NODE, file_mounts, volumes
 from skyoperator.task.problems import JSON, Field, Problem, refuse, under
 from skyoperator.task.resources import alternatives, resources
+from skyoperator.task.secret_envs import ENV_NAME, ill_named
 from skyoperator.task.shape import internal_keys, plain, unreadable
 from skyoperator.task.variables import env_values, filled, left_over
 
@@ -19,20 +21,21 @@ ROOT = "spec.task"
 
 MAX_SCRIPT_BYTES = 48 * 1024  # well under the 100 KiB that SkyPilot passes on as one argument
 
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-
-def check(task: Mapping[str, JSON], *, policy: Policy | None = None) -> None:
-    """Raise TaskRejected with every problem of the task; return if it may be launched."""
+def check(task: Mapping[str, JSON], *, policy: Policy | None = None, secret_names: Collection[str] = ()) -> None:
+    """Raise TaskRejected with every problem of the task and of the names of its secrets; return if it may be launched."""
     refuse(unreadable(ROOT, task))
+    allowed = policy or Policy()
     wanted = normal(task)
     whole_task = filled(wanted)
     refuse(
         (
             *internal_keys(ROOT, whole_task),
-            *_fields(policy or Policy())(ROOT, whole_task),
+            *_fields(allowed)(ROOT, whole_task),
             *left_over(ROOT, wanted),
+            *outside(ROOT, whole_task, allowed),
             *_together(ROOT, whole_task),
+            *ill_named(whole_task, secret_names),
         )
     )
 
@@ -59,7 +62,7 @@ def _without_empty(value: JSON) -> dict[str, JSON]:
 
 def _env_name(path: str, value: JSON) -> Iterator[Problem]:
     key = str(value)
-    if not _ENV_NAME.fullmatch(key):
+    if not ENV_NAME.fullmatch(key):
         yield Problem(path, "is no name of an environment variable: letters, digits and _")
     elif key.startswith("SKYPILOT_DOCKER_"):
         yield Problem(path, "a registry password here can be read by all who read this object; use spec.secrets")
@@ -72,6 +75,12 @@ def _script(path: str, value: JSON) -> Iterator[Problem]:
         yield Problem(path, "is empty; leave it out")
 
 
+def _one_size(path: str, value: JSON) -> Iterator[Problem]:
+    yield from entries(anything, of("a size in GB", {"integer": positive, "number": positive}))(path, value)
+    if isinstance(value, Mapping) and len(value) != 1:
+        yield Problem(path, "must name one URI and its size in GB")
+
+
 script = of("a shell script", {"string": _script})
 env_value = of(
     "text, a number or true or false",
@@ -80,23 +89,35 @@ env_value = of(
 display_name = text(r"(?=.{1,63}$)[A-Za-z0-9]+(?:[._-]{1,2}[A-Za-z0-9]+)*", "at most 63 letters, digits and single ._- between them")
 
 _MANAGED = "belongs to SkyPilot's managed jobs and services, which a SkyCluster is not; remove it"
+_IGNORED = "is for managed jobs, and SkyPilot ignores it on a cluster; remove it, or ask the installer"
 _INTERNAL = "is passed between SkyPilot's own client and server; remove it"
 _REFUSED: Mapping[str, Field] = {
     "secrets": refused("PolicyDenied", "a value here can be read by all who read this object; use spec.secrets"),
     "managed_secrets": refused("PolicyDenied", "hands out secrets of the API server's users; use spec.secrets"),
     "config": refused("PolicyDenied", "changes the API server's settings, pods and identities among them; ask the installer"),
-    "event_callback": refused("PolicyDenied", "runs a command outside the job; remove it"),
-    "api_server_access": refused("PolicyDenied", "hands the API server's credentials to the job; remove it"),
+    "event_callback": refused("PolicyDenied", _IGNORED),
+    "api_server_access": refused("PolicyDenied", _IGNORED),
     "service": refused("PolicyDenied", _MANAGED),
     "pool": refused("PolicyDenied", _MANAGED),
-    "inputs": refused("PolicyDenied", "reads data with the API server's credentials; use file_mounts"),
-    "outputs": refused("PolicyDenied", "writes data with the API server's credentials; write from run"),
+    "inputs": refused("PolicyDenied", "only weighs costs when SkyPilot chooses a cloud; remove it, or ask the installer"),
+    "outputs": refused("PolicyDenied", "only weighs costs when SkyPilot chooses a cloud; remove it, or ask the installer"),
     "file_mounts_mapping": refused("PolicyDenied", _INTERNAL),
     "volume_mounts": refused("PolicyDenied", f"{_INTERNAL[:-9]}use volumes"),
 }
 
 
+# What a policy can let through: nothing that SkyPilot reads from its own client only, and nothing whose name an object needs for itself.
+PASSED_ON_REQUEST: Mapping[str, Field] = {
+    "config": of("an object", {"object": anything}),
+    "event_callback": script,
+    "api_server_access": boolean,
+    "inputs": of("an object with one URI and its size in GB", {"object": _one_size}),
+    "outputs": of("an object with one URI and its size in GB", {"object": _one_size}),
+}
+
+
 def _fields(policy: Policy) -> Field:
+    let_through = {key: field for key, field in PASSED_ON_REQUEST.items() if key in policy.allow_task_keys}
     return table(
         {
             "name": display_name,
@@ -108,8 +129,9 @@ def _fields(policy: Policy) -> Field:
             "volumes": volumes(policy),
             "setup": script,
             "run": script,
+            **let_through,
         },
-        _REFUSED,
+        {key: field for key, field in _REFUSED.items() if key not in let_through},
     )
 
 
@@ -117,13 +139,18 @@ def _together(path: str, task: Mapping[str, JSON]) -> Iterator[Problem]:
     """Judge what only the task as a whole can show."""
     if "workdir" in task:
         yield from _beside_workdir(path, task)
-    envs = env_values(task)
-    texts = (str(task.get("setup", "")), str(task.get("run", "")), *envs, *envs.values())
+    yield from too_long(path, task)
+
+
+def too_long(path: str, task: Mapping[str, JSON], secrets: Mapping[str, str] | None = None) -> Iterator[Problem]:
+    """Yield a problem if what becomes one script on the node is longer than SkyPilot hands over in one piece."""
+    variables = {**env_values(task), **(secrets or {})}
+    texts = (str(task.get("setup", "")), str(task.get("run", "")), *variables, *variables.values())
     size = sum(len(piece.encode()) for piece in texts)
     if size > MAX_SCRIPT_BYTES:
+        what = "setup, run, envs and secrets" if secrets else "setup, run and envs"
         yield Problem(
-            path,
-            f"setup, run and envs are {size} bytes together, more than {MAX_SCRIPT_BYTES}; keep the script in a repository and set workdir",
+            path, f"{what} are {size} bytes together, more than {MAX_SCRIPT_BYTES}; keep the script in a repository and set workdir"
         )
 
 

@@ -1,23 +1,25 @@
-"""From a checked task to the YAML that SkyPilot is sent, and to the digest that tells two tasks apart."""
+"""From a checked task to the YAML that SkyPilot is sent."""
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 
+from skyoperator.task.allowed import Policy
 from skyoperator.task.fence import fenced
 from skyoperator.task.git import environment
+from skyoperator.task.infra import clouds
 from skyoperator.task.labels import refuse_foreign
-from skyoperator.task.mounts import Policy
-from skyoperator.task.policy import check, normal
-from skyoperator.task.problems import JSON
+from skyoperator.task.policy import ROOT, check, normal, too_long
+from skyoperator.task.problems import JSON, refuse
+from skyoperator.task.secret_envs import unfit
 from skyoperator.task.variables import env_values, filled
 
-DIGEST_CHARACTERS = 16
-
+# Clouds without AUTODOWN, as in sky/clouds/verda.py:56.
+NEVER_ENDED_FROM_WITHIN = frozenset({"hyperbolic", "primeintellect", "verda", "yotta"})
+NO_SECRETS: Mapping[str, str] = MappingProxyType({})
 _JOB_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 
@@ -27,17 +29,15 @@ def has_run(task: Mapping[str, JSON]) -> bool:
     return isinstance(run, str) and bool(run.strip())
 
 
-def digest(task: Mapping[str, JSON]) -> str:
-    """Return 16 hex digits that are the same for tasks which mean the same, whatever the order of their keys.
-
-    Raises:
-        TypeError, ValueError: The task is no JSON; one that passed `check` always is.
-    """
-    canonical = json.dumps(_numbers_alike(normal(task)), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:DIGEST_CHARACTERS]
-
-
-def render(task: Mapping[str, JSON], *, job_name: str, labels: Mapping[str, str], policy: Policy | None = None) -> str:
+def render(
+    task: Mapping[str, JSON],
+    *,
+    job_name: str,
+    labels: Mapping[str, str],
+    policy: Policy | None = None,
+    secrets: Mapping[str, str] = NO_SECRETS,
+    autostop_minutes: int | None = None,
+) -> str:
     """Return the task as the one YAML document that POST /launch takes.
 
     Args:
@@ -45,21 +45,28 @@ def render(task: Mapping[str, JSON], *, job_name: str, labels: Mapping[str, str]
         job_name: The job of this attempt, as `names.job_name` makes it.
         labels: Labels of ours for the nodes, with a prefix of ours.
         policy: The one that `check` was called with.
+        secrets: The values of the object's secrets by name, in the object's order. They are in what is returned, never in what is raised.
+        autostop_minutes: After how many idle minutes SkyPilot itself ends the cluster, should nobody else.
 
     Raises:
-        TaskRejected: The task does not pass `check`.
-        ValueError: `job_name` or `labels` are not of our making.
+        TaskRejected: The task does not pass `check`, a secret's value can't be an environment variable, or all of it is too long.
+        ValueError: `job_name`, `labels` or `autostop_minutes` are not of our making.
     """
-    check(task, policy=policy)
+    check(task, policy=policy, secret_names=secrets)
+    refuse(unfit(secrets))
+    refuse(too_long(ROOT, task, secrets))
     refuse_foreign(labels)
+    if autostop_minutes is not None and autostop_minutes < 1:
+        raise ValueError(f"autostop after {autostop_minutes} minutes would end a cluster that has just come up")
     if not _JOB_NAME.fullmatch(job_name):
         raise ValueError(f"job name {job_name!r} is not one that skyoperator makes")
     wanted = filled(normal(task))
     rendered = {"name": job_name} | {
         **wanted,
         "name": job_name,
-        "resources": _labelled(wanted.get("resources"), labels),
+        "resources": {**_labelled(wanted.get("resources"), labels), **_autostop(wanted, autostop_minutes)},
         "envs": _environment(wanted),
+        **({"secrets": dict(secrets)} if secrets else {}),
         **_scripts(wanted, job_name),
     }
     return yaml.dump(rendered, Dumper=_Dumper, sort_keys=False)
@@ -69,6 +76,16 @@ def _labelled(resources: JSON, labels: Mapping[str, str]) -> dict[str, JSON]:
     base = dict(resources) if isinstance(resources, Mapping) else {}
     own = base.get("labels")
     return {**base, "labels": {**(own if isinstance(own, Mapping) else {}), **labels}}
+
+
+def _autostop(task: Mapping[str, JSON], minutes: int | None) -> dict[str, JSON]:
+    """Return what each alternative inherits: SkyPilot wants the same for all, and takes it from the task (sky/execution.py:465-479).
+
+    A cloud whose machines can't end themselves would refuse the launch for it, so there it is left out.
+    """
+    if minutes is None or clouds(task) & NEVER_ENDED_FROM_WITHIN:
+        return {}
+    return {"autostop": {"idle_minutes": minutes, "down": True}}
 
 
 def _environment(task: Mapping[str, JSON]) -> dict[str, JSON]:
@@ -84,17 +101,6 @@ def _scripts(task: Mapping[str, JSON], job: str) -> dict[str, JSON]:
     if isinstance(setup := task.get("setup"), str):
         scripts["setup"] = fenced(setup, "setup", job)
     return scripts
-
-
-def _numbers_alike(value: JSON) -> JSON:
-    """Return the value with 2.0 written as 2, as the API server of Kubernetes hands it back."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, Mapping):
-        return {key: _numbers_alike(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_numbers_alike(inner) for inner in value]
-    return value
 
 
 class _Dumper(yaml.SafeDumper):

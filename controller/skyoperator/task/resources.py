@@ -144,6 +144,13 @@ def alternatives(value: JSON) -> Iterator[tuple[str, int, Mapping[str, JSON]]]:
                 yield key, index, item
 
 
+def candidates(path: str, value: JSON) -> Iterator[tuple[str, Mapping[str, JSON]]]:
+    """Yield what SkyPilot chooses from, each with its path: the merged alternatives, or what is written if there are none."""
+    if isinstance(value, Mapping):
+        base, *others = _merged(path, value)
+        yield from others or [base]
+
+
 def _merged(path: str, value: Mapping[str, JSON]) -> Iterator[tuple[str, Mapping[str, JSON]]]:
     """Yield what SkyPilot makes of `value`: each alternative laid over the rest (sky/resources.py:2520-2545)."""
     base = {key: inner for key, inner in value.items() if key not in ALTERNATIVES}

@@ -1,0 +1,89 @@
+"""Reads what a SkyCluster refers to: the ConfigMap of its task, the Secrets of its variables. Only when something may be launched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from skyoperator import records, task
+from skyoperator.api.v1alpha1 import Reason, SkyCluster, TaskRef
+from skyoperator.inputs import Fault, Inputs, inline, is_edited
+from skyoperator.kube import Kube
+from skyoperator.task import JSON
+
+
+class Unresolved(Exception):  # noqa: N818
+    """A reference leads nowhere."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.fault = Fault(reason, message)
+
+
+async def read(kube: Kube, this: SkyCluster, policy: task.Policy) -> Inputs:
+    """Return what would be launched now; what can't be found is its fault. Raises KubeError if the Kubernetes API does not answer."""
+    if not is_wanted(this) or not (this.spec.task_ref or this.spec.secrets):
+        return inline(this, policy)
+    try:
+        wanted = await _task(kube, this)
+        return Inputs(policy, wanted, await _secrets(kube, this))
+    except Unresolved as error:
+        return Inputs(policy, fault=error.fault)
+
+
+def is_wanted(this: SkyCluster) -> bool:
+    """Return whether anything may be launched, or judged, in this pass."""
+    if this.deleting or this.abandoned:
+        return False
+    launch = this.status.launch
+    if launch is None or records.is_over(this.status):
+        return True
+    is_plain_edit = not launch.has_run and is_edited(this)
+    return is_plain_edit or (launch.request_id is None and launch.finished_at is None)
+
+
+async def _task(kube: Kube, this: SkyCluster) -> Mapping[str, JSON]:
+    reference = this.spec.task_ref
+    if reference is None:
+        return this.spec.task or {}
+    data = await kube.config_map(this.namespace, reference.name)
+    if data is None:
+        raise Unresolved(Reason.INVALID_TASK, f"spec.taskRef: there is no ConfigMap {reference.name} in namespace {this.namespace}")
+    if reference.key not in data:
+        raise Unresolved(Reason.INVALID_TASK, _no_key("spec.taskRef", "ConfigMap", reference, data))
+    try:
+        return task.parse(data[reference.key])
+    except task.TaskRejected as rejection:
+        raise Unresolved(Reason(rejection.reason), str(rejection)) from rejection
+
+
+async def _secrets(kube: Kube, this: SkyCluster) -> dict[str, str]:
+    found: dict[str, Mapping[str, bytes] | None] = {}
+    values: dict[str, str] = {}
+    for variable in this.spec.secrets:
+        name, key = variable.secret_key_ref.name, variable.secret_key_ref.key
+        path = f"spec.secrets[{variable.name}]"
+        if name not in found:
+            found[name] = await kube.secret(this.namespace, name)
+        data = found[name]
+        if data is None:
+            raise Unresolved(Reason.SECRET_NOT_FOUND, f"{path}: there is no Secret {name} in namespace {this.namespace}")
+        if key not in data:
+            raise Unresolved(Reason.SECRET_NOT_FOUND, f"{path}: Secret {name} has no key {key}")
+        values[variable.name] = _text(path, name, key, data[key])
+    return values
+
+
+def _text(path: str, name: str, key: str, value: bytes) -> str:
+    """Return the value as text. Its bytes must not get into the error: that is shown to everybody who may read the object."""
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise Unresolved(Reason.INVALID_TASK, f"{path}: key {key} of Secret {name} is not text, and can't be an environment variable")
+    return text
+
+
+def _no_key(path: str, kind: str, reference: TaskRef, data: Mapping[str, str]) -> str:
+    keys = ", ".join(sorted(data)) or "none"
+    return f"{path}: {kind} {reference.name} has no key {reference.key}; it has: {keys}"

@@ -1,0 +1,69 @@
+"""The Secret in which the token for the SkyPilot API server outlives the controller.
+
+The chart makes it, empty, so that the controller needs no right to create Secrets: that right can't be tied to a name.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Final
+
+import aiohttp
+from kubernetes.aio.client.exceptions import ApiException
+
+from skyoperator.kube import Json, KubeApi
+from skyoperator.sky.types import SkyPilotUnreachable
+
+KEY: Final = "token"
+_PATH: Final = "/api/v1/namespaces/{namespace}/secrets/{name}"
+
+
+class TokenSecret:
+    """A `sky.credentials.TokenStore`."""
+
+    def __init__(self, kube: KubeApi, *, namespace: str, name: str) -> None:
+        self._kube = kube
+        self._names = {"namespace": namespace, "name": name}
+        self._read: Json = {}
+
+    @property
+    def advice(self) -> str:
+        """Return how to find out, and how to accept a server that has a new database."""
+        namespace, name = self._names["namespace"], self._names["name"]
+        return (
+            f"The token in Secret {namespace}/{name} was minted in the server's database: either that was lost, or another server answers. "
+            f"Bring it back; or, to go on with an empty server: "
+            f"kubectl -n {namespace} patch secret {name} --type=merge -p '{{\"data\":null}}'"
+        )
+
+    async def token(self) -> str:
+        """See `TokenStore.token`."""
+        with self._explained("read"):
+            self._read = await self._kube.call("GET", _PATH, self._names)
+        return b64decode((self._read.get("data") or {}).get(KEY, "")).decode().strip()
+
+    async def keep(self, token: str) -> bool:
+        """See `TokenStore.keep`."""
+        body = {**self._read, "data": {**(self._read.get("data") or {}), KEY: b64encode(token.encode()).decode()}}
+        with self._explained("write"):
+            try:
+                await self._kube.call("PUT", _PATH, self._names, body)
+            except ApiException as error:
+                if error.status == HTTPStatus.CONFLICT:
+                    return False
+                raise
+        return True
+
+    @contextmanager
+    def _explained(self, deed: str) -> Iterator[None]:
+        where = f"Secret {self._names['namespace']}/{self._names['name']}, which holds our token for SkyPilot"
+        try:
+            yield
+        except ApiException as error:
+            hint = " `helm upgrade` makes it again." if error.status == HTTPStatus.NOT_FOUND else ""
+            raise SkyPilotUnreachable(f"Can't {deed} {where}: HTTP {error.status} {error.reason}.{hint}") from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise SkyPilotUnreachable(f"Can't {deed} {where}: the Kubernetes API does not answer.") from error

@@ -124,9 +124,12 @@ def _as_seen(world: World) -> Verdict:
 
 
 def _end(status: SkyClusterStatus) -> list[Verdict]:
-    """Complete and Failed are there from the first write on, so that `kubectl wait` and scripts never miss them."""
-    missing = [type_ for type_ in (ConditionType.COMPLETE, ConditionType.FAILED) if find(status.conditions, type_) is None]
-    return [false(type_, Reason.NOT_FINISHED) for type_ in missing]
+    """Complete and Failed are there from the first write on, and speak of the spec as it stands: `kubectl wait` takes no older word."""
+    found = ((type_, find(status.conditions, type_)) for type_ in (ConditionType.COMPLETE, ConditionType.FAILED))
+    return [
+        false(type_, Reason.NOT_FINISHED) if end is None else Verdict(type_, end.status, Reason(end.reason), end.message)
+        for type_, end in found
+    ]
 
 
 def _suspended(phase: Phase) -> Verdict:

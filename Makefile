@@ -40,7 +40,7 @@ unit: venv tools ## tests/unit: seconds, no processes
 	$(RUN) pytest tests/unit
 
 .PHONY: parser
-parser: venv $(SKYPILOT_PYTHON) ## tests/parser: SkyPilot's own parser over the tasks that we accept
+parser: venv tools $(SKYPILOT_PYTHON) ## tests/parser: SkyPilot's own parser over the tasks that we accept
 	SKYOPERATOR_SKYPILOT_PYTHON=$(SKYPILOT_PYTHON) $(RUN) pytest tests/parser
 
 .PHONY: integration

@@ -17,9 +17,10 @@ import kopf
 
 from skyoperator import handlers, probes
 from skyoperator.admission import Admission
+from skyoperator.hold import Hold
 from skyoperator.kube import Key, KubeApi, api_client
 from skyoperator.lease import Lease
-from skyoperator.metrics import REGISTRY, Launches, Objects
+from skyoperator.metrics import REGISTRY, Held, Launches, Objects
 from skyoperator.observe import Observer
 from skyoperator.reconcile import Reconciler
 from skyoperator.settings import Settings, SettingsError
@@ -41,10 +42,12 @@ async def run(settings: Settings) -> None:
     ):
         lease = Lease(kubernetes, namespace=settings.lease_namespace, name=settings.lease_name, holder=settings.holder)
         admission = Admission(settings.max_in_flight_launches)
-        observer = Observer(sky, admission=admission)
+        hold = Hold()
+        observer = Observer(sky, admission=admission, hold=hold)
         workers = make_workers(kube, sky, observer, lease, settings.policy)
         REGISTRY.register(Objects(workers.phases, workers.oldest_pass_seconds))
         REGISTRY.register(Launches(lambda: admission.in_flight, lambda: admission.queued))
+        REGISTRY.register(Held(lambda: hold.count))
         web = await probes.serve(
             settings.http_port,
             registry=REGISTRY,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from skyoperator import records
+from skyoperator import outcomes, records
 from skyoperator.api.v1alpha1 import FINALIZER, LaunchRecord, Reason, SkyCluster
-from skyoperator.decision import CancelJob, Decision, DeleteObject, RemoveFinalizer
+from skyoperator.decision import LATER_SECONDS, CancelJob, Decision, DeleteObject, RemoveFinalizer
 from skyoperator.failures import Failure
 from skyoperator.following import idleness
 from skyoperator.inputs import Order, is_edited
@@ -64,7 +64,7 @@ def finished(this: SkyCluster, world: World, order: Order) -> Decision | None:
         return None
     if records.is_terminated(this.status):
         return Decision(this.status, None, None)
-    if records.wants_down(this, this.status, order.inputs.policy, world.now):
+    if outcomes.wants_down(this, this.status, order.inputs.policy, world.now):
         return tear_down(this, world) or Decision(records.torn_down(this.status), None, None)
     if is_gone(world):
         return Decision(records.torn_down(this.status), None, None)
@@ -92,7 +92,8 @@ def suspended(this: SkyCluster, world: World, _order: Order) -> Decision | None:
         return Decision(records.suspended(this.status, world.now), None, 0)
     status = records.suspended(this.status, world.now)
     if nothing_to_tear_down(this, world):
-        return Decision(status, None, None)
+        was_seen = status.launch is not None or world.cluster is not None
+        return Decision(status, None, None if was_seen else LATER_SECONDS)
     return tear_down(this, world) or Decision(records.torn_down(status), None, None)
 
 
@@ -100,7 +101,7 @@ def past_deadline(this: SkyCluster, world: World, _order: Order) -> Decision | N
     """An object whose time is over fails for good, recorded also while the server is away (batch/v1: pastActiveDeadline)."""
     for ends, field, seconds in deadlines(this):
         if world.now >= ends:
-            return Decision(records.overdue(this, f"The time of {field} ({seconds} s) is over.", world.now), None, 0)
+            return Decision(outcomes.overdue(this, f"The time of {field} ({seconds} s) is over.", world.now), None, 0)
     return None
 
 
@@ -144,4 +145,4 @@ def confirmed_lost(this: SkyCluster, world: World, _order: Order) -> Decision | 
     if this.deleting or records.is_finished(status) or records.is_over(status):
         return Decision(status, None, 0)
     words = f"Cluster {records.cluster_name(this)} was confirmed lost, with the server that had it."
-    return Decision(records.failed(this, status, Failure(Reason.CLUSTER_LOST, words), world.now), None, 0)
+    return Decision(outcomes.failed(this, status, Failure(Reason.CLUSTER_LOST, words), world.now), None, 0)

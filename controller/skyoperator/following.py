@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from skyoperator import failures, records
+from skyoperator import failures, outcomes, records
 from skyoperator.api.v1alpha1 import JobRecord, LaunchRecord, Reason, SkyCluster, SkyClusterStatus
 from skyoperator.decision import LATER_SECONDS, SOON_SECONDS, Decision, Launch, SetAutostop
 from skyoperator.inputs import Order, backstop_minutes, is_edited
@@ -15,6 +15,10 @@ from skyoperator.sky.types import Cluster, Job, JobStatus, Launched, Request, Re
 from skyoperator.task import cluster_digest
 from skyoperator.teardown import is_gone, is_settled
 from skyoperator.world import ABSENT, World
+
+UNHEALTHY_TIME: Final = timedelta(seconds=130)
+"""How long SkyPilot must have found a cluster broken before it counts as lost. It looks at each once a minute, so that this is two looks in
+a row: the first may be a node too busy to answer. A row whose node is really gone was never seen to become UP again."""
 
 JOB_UNKNOWN_TIME: Final = timedelta(seconds=600)
 """How long a job may be unreadable on a cluster that is not UP before the cluster counts as lost. SkyPilot refreshes rows every
@@ -31,7 +35,7 @@ def unreachable(this: SkyCluster, world: World, _order: Order) -> Decision | Non
 def follow_job(this: SkyCluster, world: World, _order: Order) -> Decision | None:
     """The job's end is the object's end: Complete or Failed, in SkyPilot's words."""
     record = this.status.job
-    if record is None or records.is_set_up(this.status):
+    if record is None or records.is_over(this.status) or records.is_set_up(this.status):
         return None
     status = records.with_cluster(this.status, world)
     job = own_job(world.jobs or (), record.name)
@@ -39,8 +43,8 @@ def follow_job(this: SkyCluster, world: World, _order: Order) -> Decision | None
         return _job_seen(this, records.job_seen(status, record, job), job, world)
     if world.is_up and not world.queue_was_read:
         return Decision(status)
-    if is_gone(world) or _is_given_up(record, world):
-        return Decision(records.failed(this, status, _loss(this, record), world.now), None, 0)
+    if is_gone(world) or _is_broken(status, world) or _is_given_up(record, world):
+        return Decision(outcomes.failed(this, status, _loss(this, record, world), world.now), None, 0)
     return Decision(records.job_unseen(status, record, world.now))
 
 
@@ -48,10 +52,10 @@ def _job_seen(this: SkyCluster, status: SkyClusterStatus, job: Job, world: World
     if job.status is JobStatus.SUCCEEDED and not records.has_run(this):
         return Decision(status, None, 0)
     if job.status is JobStatus.SUCCEEDED:
-        return Decision(records.completed(this, status, world.now), None, 0)
+        return Decision(outcomes.completed(this, status, world.now), None, 0)
     if job.status.terminal:
         failure = failures.of_job(job.id, job.status, world.job_words)
-        return Decision(records.failed(this, status, failure, world.now), None, 0)
+        return Decision(outcomes.failed(this, status, failure, world.now), None, 0)
     return Decision(status)
 
 
@@ -65,19 +69,32 @@ def _is_given_up(record: JobRecord, world: World) -> bool:
     return world.now - max(record.unknown_since, world.reachable_since) >= JOB_UNKNOWN_TIME
 
 
-def _loss(this: SkyCluster, record: JobRecord) -> failures.Failure:
+def _is_broken(status: SkyClusterStatus, world: World) -> bool:
+    """Whether SkyPilot keeps a row of the cluster, and has found it unhealthy for long enough. The row never goes by itself."""
+    since = status.cluster.unhealthy_since if status.cluster else None
+    if since is None or world.reachable_since is None:
+        return False
+    return world.now - max(since, world.reachable_since) >= UNHEALTHY_TIME
+
+
+def _loss(this: SkyCluster, record: JobRecord, world: World) -> failures.Failure:
     """A cluster that went while its job was seen at work is lost; if nobody ever knew how the job fared, neither do we."""
-    name = records.cluster_name(this)
+    words = f"{_lost(this, world)} Job {record.id} was last seen {record.status}."
     if record.status is None:
-        return failures.Failure(Reason.OUTCOME_UNKNOWN, f"Cluster {name} is gone, and nobody saw how job {record.id} ended.")
-    words = f"Cluster {name} was lost: SkyPilot has no healthy row of it any more. Job {record.id} was last seen {record.status}."
+        return failures.Failure(Reason.OUTCOME_UNKNOWN, f"{_lost(this, world)} Nobody saw how job {record.id} ended.")
     return failures.Failure(Reason.CLUSTER_LOST, words)
+
+
+def _lost(this: SkyCluster, world: World) -> str:
+    """Say how the cluster was lost, in SkyPilot's words if it has any."""
+    seen = world.cluster.message if isinstance(world.cluster, Cluster) else "SkyPilot has no row of it any more."
+    return f"Cluster {records.cluster_name(this)} was lost: {seen or 'SkyPilot has no healthy row of it any more.'}"
 
 
 def follow_request(this: SkyCluster, world: World, _order: Order) -> Decision | None:
     """A launch that was taken: wait for it, record its job, or its failure. One the server forgot is the same attempt again."""
     launch = this.status.launch
-    if launch is None or launch.request_id is None or launch.finished_at is not None:
+    if launch is None or not records.is_on_its_way(this.status) or launch.request_id is None:
         return None
     status = records.with_cluster(this.status, world)
     if world.launch is ABSENT:
@@ -93,13 +110,13 @@ def follow_request(this: SkyCluster, world: World, _order: Order) -> Decision | 
 def _launch_failed(this: SkyCluster, status: SkyClusterStatus, launch: LaunchRecord, error: RequestError, world: World) -> Decision:
     if error.type in failures.LOST:
         return Decision(records.unacknowledged(status, launch, world.now), None, SOON_SECONDS)
-    return Decision(records.failed(this, status, failures.of_launch(error), world.now), None, 0)
+    return Decision(outcomes.failed(this, status, failures.of_launch(error), world.now), None, 0)
 
 
 def adopt(this: SkyCluster, world: World, order: Order) -> Decision | None:
     """An attempt without request id is looked up by its own exact name; with no trace of it after the settle time it is sent again."""
     launch = this.status.launch
-    if launch is None or launch.request_id is not None or launch.finished_at is not None:
+    if launch is None or not records.is_on_its_way(this.status) or launch.request_id is not None:
         return None
     status = records.with_cluster(this.status, world)
     if labelled := _later_attempt(launch, world):
@@ -144,12 +161,11 @@ def _shows_no_trace(world: World) -> bool:
 def up(this: SkyCluster, world: World, order: Order) -> Decision | None:
     """A cluster without a job: lost, edited, idle for too long, or just kept an eye on."""
     launch = this.status.launch
-    if launch is None or launch.finished_at is None:
+    if launch is None or launch.finished_at is None or records.is_over(this.status):
         return None
     status = records.with_cluster(this.status, world)
-    if is_gone(world):
-        words = f"Cluster {records.cluster_name(this)} was lost: SkyPilot has no row of it any more."
-        return Decision(records.failed(this, status, failures.Failure(Reason.CLUSTER_LOST, words), world.now), None, 0)
+    if is_gone(world) or _is_broken(status, world):
+        return Decision(outcomes.failed(this, status, failures.Failure(Reason.CLUSTER_LOST, _lost(this, world)), world.now), None, 0)
     if is_edited(this) and order.accepted.ok:
         return _apply_edit(this, status, launch, world, order)
     return _watch_idleness(this, status, launch, world, order)
@@ -168,7 +184,7 @@ def _watch_idleness(this: SkyCluster, status: SkyClusterStatus, launch: LaunchRe
     status = idleness(status, world)
     looked = this.model_copy(update={"status": status})
     if records.is_idle_too_long(looked, order.inputs.policy, world.now):
-        return Decision(records.autostopped(this, status, world.now), None, 0)
+        return Decision(outcomes.autostopped(this, status, world.now), None, 0)
     wanted = backstop_minutes(this, order.inputs.policy, has_run=launch.has_run)
     if world.is_up and wanted != launch.autostop_minutes:
         return Decision(status, SetAutostop(records.cluster_name(this), wanted))

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final, Protocol
 
-from skyoperator import records, references, task
+from skyoperator import outcomes, records, references, task
 from skyoperator.api.v1alpha1 import SkyCluster, SkyClusterStatus
 from skyoperator.clock import utc_now
 from skyoperator.decide import decide
@@ -220,5 +220,5 @@ class Reconciler:
 
     async def _record_refusal(self, this: SkyCluster, words: str, world: World, inputs: Inputs) -> SkyCluster:
         now = self._now()
-        status = records.failed(this, this.status, launch_refused(words), now)
+        status = outcomes.failed(this, this.status, launch_refused(words), now)
         return await self._store(this, summarized(this, status, world, Order(inputs, judge(this, world, inputs))))

@@ -13,7 +13,8 @@ from skyoperator.api.v1alpha1 import ConditionType, FailuresRecord, LaunchRecord
 from skyoperator.conditions import Verdict, false, find, is_true, true, unknown, updated
 from skyoperator.failures import bounded
 from skyoperator.inputs import Accepted, Order
-from skyoperator.records import end_reason, is_clear, is_finished, is_over, is_terminated, is_up, wants_down
+from skyoperator.outcomes import end_reason, wants_down
+from skyoperator.records import is_clear, is_finished, is_over, is_terminated, is_up
 from skyoperator.world import ABSENT, World
 
 BUSY: Final = frozenset({Phase.PENDING, Phase.QUEUED, Phase.LAUNCHING, Phase.STOPPING, Phase.DELETING})
@@ -46,10 +47,18 @@ def phase_of(this: SkyCluster, status: SkyClusterStatus, world: World, order: Or
     if is_finished(status):
         return _phase_after_the_end(this, status, world, order)
     if this.spec.suspend:
-        return Phase.SUSPENDED if is_clear(status) and status.start_time is None else Phase.STOPPING
+        return _phase_while_suspended(status, world)
     if status.launch is None or is_over(status):
         return _phase_before_a_launch(status, world, order.accepted)
     return _phase_of_launch(status, status.launch)
+
+
+def _phase_while_suspended(status: SkyClusterStatus, world: World) -> Phase:
+    """What never had a launch may have had one before its status was wiped: that nothing runs must have been seen once."""
+    if status.launch is not None:
+        return Phase.SUSPENDED if is_clear(status) and status.start_time is None else Phase.STOPPING
+    was_seen = is_true(status.conditions, ConditionType.SUSPENDED) or (world.cluster is ABSENT and world.active == ())
+    return Phase.SUSPENDED if was_seen else Phase.PENDING
 
 
 def _phase_of_launch(status: SkyClusterStatus, launch: LaunchRecord) -> Phase:

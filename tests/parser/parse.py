@@ -5,17 +5,20 @@ It does to a task what SkyPilot's API server does to the body of POST /launch, a
 conflict with the controller's, so the two never share an environment.
 """
 
-import contextlib
 import json
+import os
 import pathlib
 import sys
+import types
 from typing import Any
+from unittest import mock
 
-from sky import clouds
-from sky.backends import task_codegen
+import yaml
+from sky import check, clouds, exceptions, skypilot_config
+from sky.backends import backend_utils, task_codegen
 from sky.server import common
 from sky.skylet import log_lib
-from sky.utils import command_runner, schemas
+from sky.utils import command_runner, common_utils, config_utils, registry, schemas
 
 
 def parse(task: str) -> dict[str, Any]:
@@ -39,16 +42,19 @@ def parse(task: str) -> dict[str, Any]:
         "local": parsed.get_local_to_remote_file_mounts(),
         "storage": {path: storage.to_yaml_config() for path, storage in parsed.storage_mounts.items()},
         "volumes": parsed.volumes,
+        "secrets": {name: value.get_secret_value() for name, value in parsed.secrets.items()},
+        "on_request": {
+            "event_callback": parsed.event_callback,
+            "api_server_access": parsed.api_server_access,
+            "inputs": parsed.inputs and {parsed.inputs: parsed.estimated_inputs_size_gigabytes},
+            "outputs": parsed.outputs and {parsed.outputs: parsed.estimated_outputs_size_gigabytes},
+        },
         "resources": [_resources(found) for found in parsed.resources],
         "foreign": {
-            "secrets": sorted(parsed.secrets),
             "managed_secrets": [reference.name for reference in parsed.managed_secret_refs],
             "volume_mounts": parsed.volume_mounts,
             "file_mounts_mapping": parsed.file_mounts_mapping,
             "service": parsed.service and parsed.service.to_yaml_config(),
-            "event_callback": parsed.event_callback,
-            "inputs": parsed.inputs,
-            "outputs": parsed.outputs,
             "metadata": {key: value for key, value in parsed.metadata.items() if key != "git_commit"},
             "labels": [label for label in labels if not clouds.Kubernetes.is_label_valid(*label)[0]],
         },
@@ -59,12 +65,11 @@ def _resources(found: Any) -> dict[str, Any]:
     return {
         "labels": found.labels,
         "image_id": found.image_id and {str(region): image for region, image in found.image_id.items()},
+        "autostop": found.autostop_config and found.autostop_config.to_yaml_config(),
+        "on_request": {"overrides": found.cluster_config_overrides, "hooks": found.hooks},
         "foreign": {
-            "overrides": found.cluster_config_overrides,
             "docker_login": found.docker_login_config is not None,
             "runpod_user": found.docker_username_for_runpod,
-            "hooks": found.hooks,
-            "autostop": found.autostop_config and found.autostop_config.enabled,
             "job_recovery": found.job_recovery,
             "volumes": found.volumes,
         },
@@ -100,6 +105,23 @@ def script(request: str) -> dict[str, Any]:
     }
 
 
+def clone(request: str) -> dict[str, Any]:
+    """Return the command that clones on a node with these envs and secrets, and SkyPilot's words when it fails there."""
+    commands: list[str] = []
+
+    def run(command: str, **_: Any) -> int:
+        commands.append(command)
+        return 128
+
+    node = types.SimpleNamespace(node_id="head", rsync=lambda **_: None, run=run)
+    with mock.patch.object(command_runner.time, "sleep"):
+        try:
+            command_runner.CommandRunner.git_clone(node, "/tmp/workdir", envs_and_secrets=json.loads(request))
+        except exceptions.CommandError as error:
+            return {"command": commands[0], "words": str(error)}
+    raise AssertionError
+
+
 def labels(request: str) -> dict[str, Any]:
     """Return the clouds that refuse these labels."""
     every = (clouds.Kubernetes, clouds.GCP, clouds.AWS, clouds.Azure)
@@ -107,9 +129,39 @@ def labels(request: str) -> dict[str, Any]:
     return {"refused_by": [c.__name__ for c in every if not all(c.is_label_valid(*label)[0] for label in wanted.items())]}
 
 
+class _AskedError(Exception):
+    """Carries the clouds whose credential files SkyPilot has just left out."""
+
+
+def identity(request: str) -> dict[str, Any]:
+    """Return the clouds whose credential files a cluster on this cloud and region would get, and its pods' service account."""
+    wanted = json.loads(request)
+    config = config_utils.Config.from_dict(yaml.safe_load(wanted["config"]))
+    common_utils.validate_schema(config, schemas.get_config_schema(), "Invalid config: ")
+
+    def asked(excluded: Any) -> None:
+        raise _AskedError({cloud.canonical_name() for cloud in excluded})
+
+    cloud = registry.CLOUD_REGISTRY.from_str(wanted["cloud"])
+    resources = types.SimpleNamespace(
+        cloud=cloud, region=wanted["region"], cluster_config_overrides={}, make_deploy_variables=lambda *_: {}
+    )
+    region = clouds.Region(wanted["region"])
+    with (
+        mock.patch.object(skypilot_config, "_get_loaded_config", return_value=config),
+        mock.patch.object(check, "get_cloud_credential_file_mounts", asked),
+    ):
+        account = skypilot_config.get_effective_workspace_region_config("kubernetes", ("remote_identity",), wanted["region"])
+        try:
+            backend_utils.write_cluster_config(resources, 1, "", "c", pathlib.Path(), "", region)
+        except _AskedError as found:
+            return {"uploaded": sorted({*registry.CLOUD_REGISTRY} - found.args[0]), "account": account}
+    raise AssertionError
+
+
 def answer(request: dict[str, str]) -> dict[str, Any]:
     """Return the answer to one request, or SkyPilot's error."""
-    work = {"parse": parse, "schema": schema, "script": script, "labels": labels}[request["do"]]
+    work = {"parse": parse, "schema": schema, "script": script, "clone": clone, "labels": labels, "identity": identity}[request["do"]]
     try:
         return {"ok": work(request["with"])}
     except Exception as error:  # noqa: BLE001  # whatever SkyPilot raises is the answer
@@ -117,11 +169,11 @@ def answer(request: dict[str, str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer until the input ends. What SkyPilot prints goes to stderr, so that stdout holds answers only."""
-    for line in sys.stdin:
-        with contextlib.redirect_stdout(sys.stderr):
-            answered = answer(json.loads(line))
-        print(json.dumps(answered, default=str), flush=True)
+    """Answer until the input ends. What SkyPilot prints and logs goes to stderr, so that stdout holds answers only."""
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        for line in sys.stdin:
+            print(json.dumps(answer(json.loads(line)), default=str), file=answers, flush=True)
 
 
 if __name__ == "__main__":

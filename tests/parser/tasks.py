@@ -1,6 +1,7 @@
 """Tasks that a user may write, generated: each is meant to pass `check`, and SkyPilot's own parser after it."""
 
 import copy
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -108,6 +109,13 @@ workdirs = st.fixed_dictionaries(
 )
 
 
+secrets = st.dictionaries(
+    env_names.map(lambda name: f"S_{name}") | st.sampled_from(["GIT_TOKEN", "GIT_SSH_KEY"]),
+    (texts | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))),
+    max_size=4,
+)
+
+
 @st.composite
 def tasks(draw: st.DrawFn) -> dict[str, Any]:
     """Return a task that passes `check` under POLICY."""
@@ -128,3 +136,51 @@ def tasks(draw: st.DrawFn) -> dict[str, Any]:
     )
     task["envs"]["BUCKET"] = draw(st.sampled_from(["a", "b-1", "x.y"]))
     return copy.deepcopy(task)  # what is sampled above would otherwise be shared between examples
+
+
+ALLOWED_INFRA = ("k8s", "aws/us-east-1", "gcp")
+ON_REQUEST: dict[str, st.SearchStrategy[Any]] = {
+    "config": st.sampled_from(
+        [
+            {"kubernetes": {"provision_timeout": 600}},
+            {"kubernetes": {"pod_config": {"metadata": {"annotations": {"a": "${HOME}"}}}}, "docker": {"run_options": ["--shm-size=1g"]}},
+            {"hooks": [{"run": "echo bye", "events": ["down"]}]},
+            {},
+        ]
+    ),
+    "event_callback": scripts,
+    "api_server_access": st.booleans(),
+    "inputs": st.just({"s3://datasets": 1.5}),
+    "outputs": st.just({"gs://models": 2}),
+}
+
+
+@dataclass(frozen=True)
+class Written:
+    """A task that a policy allows, and what is rendered with it."""
+
+    task: dict[str, Any]
+    policy: Policy
+    secrets: dict[str, str] = field(default_factory=dict)
+    autostop_minutes: int | None = None
+
+
+def _somewhere(place: dict[str, Any], infra: str) -> dict[str, Any]:
+    """Return the resources with the infra in place of wherever they were to be."""
+    return {"infra": infra, **{key: value for key, value in place.items() if key not in ("infra", "cloud", "region", "zone")}}
+
+
+@st.composite
+def written(draw: st.DrawFn) -> Written:
+    """Return a task out of `tasks` with secrets, autostop, and keys and places that its policy names."""
+    task = draw(tasks())
+    asked = draw(st.fixed_dictionaries({}, optional=ON_REQUEST))
+    policy = replace(POLICY, allow_task_keys=tuple(asked))
+    if draw(st.booleans()):
+        policy = replace(policy, allowed_infra=ALLOWED_INFRA)
+        places = st.sampled_from(["k8s", "Kubernetes/my-context", "AWS/us-east-1/us-east-1a", "gcp/us-central1"])
+        found = dict(task.get("resources") or {})
+        key = next((key for key in ("any_of", "ordered") if key in found), None)
+        each = {key: [_somewhere(item, draw(places)) for item in found[key]]} if key else _somewhere({}, draw(places))
+        task = {**task, "resources": {**_somewhere(found, "k8s"), **each}}
+    return Written({**task, **copy.deepcopy(asked)}, policy, draw(secrets), draw(st.none() | st.integers(1, 10_000)))

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from skyoperator.task import TaskRejected, check, has_run, render
 
 from tests.parser.conftest import SkyPilot
-from tests.parser.tasks import LABELS, POLICY, tasks
+from tests.parser.tasks import LABELS, POLICY, Written, tasks, written
 
 JOB = "0b4f6d1e-a3"
 EVERY_LEVEL = (
@@ -23,17 +23,57 @@ def parsed(skypilot: SkyPilot, task: dict[str, Any]) -> dict[str, Any]:
     return skypilot.must("parse", render(task, job_name=JOB, labels=LABELS, policy=POLICY))
 
 
+def render_written(what: Written) -> str:
+    return render(
+        what.task,
+        job_name=JOB,
+        labels=LABELS,
+        policy=what.policy,
+        secrets=what.secrets,
+        autostop_minutes=what.autostop_minutes,
+    )
+
+
 @slowly
-@given(task=tasks())
-def test_skypilot_takes_every_accepted_task_and_adds_nothing(skypilot: SkyPilot, task: dict[str, Any]) -> None:
-    out = parsed(skypilot, task)
+@given(what=written())
+def test_skypilot_takes_every_accepted_task_and_adds_nothing(skypilot: SkyPilot, what: Written) -> None:
+    out = skypilot.must("parse", render_written(what))
     assert not out["local"], "a path on the API server came out"
     assert not any(out["foreign"].values()), out["foreign"]
     for resources in out["resources"]:
         assert not any(resources["foreign"].values()), resources["foreign"]
         assert LABELS.items() <= resources["labels"].items()
     assert (out["name"], out["dag"]) == (JOB, JOB)
-    assert out["num_nodes"] == task.get("num_nodes", 1)
+    assert out["num_nodes"] == what.task.get("num_nodes", 1)
+
+
+@slowly
+@given(what=written())
+def test_what_the_installer_lets_through_is_what_the_user_wrote(skypilot: SkyPilot, what: Written) -> None:
+    out = skypilot.must("parse", render_written(what))
+    config = {**what.task.get("config", {})}
+    hooks = config.pop("hooks", None)
+    for resources in out["resources"]:
+        assert (resources["on_request"]["overrides"] or {}) == config
+        assert [hook["run"] for hook in resources["on_request"]["hooks"] or ()] == [hook["run"] for hook in hooks or ()]
+    default = {"event_callback": None, "api_server_access": True, "inputs": None, "outputs": None}
+    assert out["on_request"] == {**default, **{key: what.task[key] for key in default if key in what.task}}
+
+
+@slowly
+@given(what=written())
+def test_secrets_arrive_to_the_letter_and_autostop_in_every_alternative(skypilot: SkyPilot, what: Written) -> None:
+    out = skypilot.must("parse", render_written(what))
+    assert out["secrets"] == what.secrets
+    minutes = what.autostop_minutes
+    expected = None if minutes is None else {"idle_minutes": minutes, "down": True}
+    assert [resources["autostop"] for resources in out["resources"]] == [expected] * len(out["resources"])
+
+
+def test_a_login_for_a_registry_reaches_the_image_it_is_for(skypilot: SkyPilot) -> None:
+    login = {f"SKYPILOT_DOCKER_{part}": "x" for part in ("USERNAME", "PASSWORD", "SERVER")}
+    out = skypilot.must("parse", render_written(Written({"resources": {"image_id": "docker:a"}}, POLICY, login)))
+    assert [resources["foreign"]["docker_login"] for resources in out["resources"]] == [True]
 
 
 @slowly
@@ -102,7 +142,8 @@ ATTACKS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 def came_out(out: dict[str, Any], what: str) -> bool:
-    places = [out, out["foreign"], *(resources["foreign"] for resources in out["resources"])]
+    each = [group for resources in out["resources"] for group in (resources, resources["foreign"], resources["on_request"])]
+    places = [out, out["foreign"], out["on_request"], *each]
     return any(place.get(what) for place in places)
 
 

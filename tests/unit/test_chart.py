@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import yaml
+from skyoperator.task import Policy, read_policy
+from skyoperator.task.policy import PASSED_ON_REQUEST
 
 from tests.unit.chart import CHART, NAMESPACE, refusal, render, run_helm
 
@@ -125,6 +127,35 @@ class TestController:
         assert "watchNamespaces is empty" in refusal({"watchNamespaces": []})
 
 
+class TestPolicy:
+    def test_the_controller_reads_what_was_set(self) -> None:
+        values = {"allowTaskKeys": ["config"], "allowedInfra": ["k8s", "aws/us-east-1"], "allowedBuckets": ["s3://datasets"]}
+        policy = read_policy(json.loads(environment(render(policy=values).container("-controller"))["SKYOPERATOR_POLICY"]))
+        assert policy == Policy(("s3://datasets",), (), ("k8s", "aws/us-east-1"), ("config",), 60)
+
+    def test_the_defaults_are_the_controllers_own(self) -> None:
+        assert read_policy(json.loads(environment(render().container("-controller"))["SKYOPERATOR_POLICY"])) == Policy()
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            {"allowTaskKeys": ["secrets"]},
+            {"allowedInfra": ["aws/*/us-east-1a"]},
+            {"allowedBuckets": ["datasets"]},
+            {"allowedVolumes": ["a b"]},
+            {"defaultAutostopMinutes": 0},
+            {"allowedBucket": []},
+        ],
+        ids=str,
+    )
+    def test_a_word_that_means_nothing_is_refused_before_anything_is_installed(self, values: dict[str, Any]) -> None:
+        assert next(iter(values)) in refusal({"policy": values})
+
+    def test_every_key_that_the_controller_can_let_through_can_be_named(self) -> None:
+        schema = json.loads((CHART / "values.schema.json").read_text())
+        assert schema["properties"]["policy"]["properties"]["allowTaskKeys"]["items"]["enum"] == list(PASSED_ON_REQUEST)
+
+
 class TestSkyPilot:
     def test_two_servers_never_share_the_state(self) -> None:
         spec = render().one("Deployment", "-skypilot")["spec"]
@@ -137,9 +168,19 @@ class TestSkyPilot:
 
     def test_no_credential_reaches_a_cluster(self) -> None:
         config = server_config()
-        clouds = {"aws", "azure", "gcp", "nebius", "oci", "slurm", "ssh", "vast"}
-        assert {cloud for cloud in clouds if config[cloud] == {"remote_identity": "NO_UPLOAD"}} == clouds
-        assert config["kubernetes"]["remote_identity"] == render().one("ServiceAccount", "-workloads")["metadata"]["name"]
+        clouds = {"aws", "azure", "gcp", "kubernetes", "nebius", "oci", "slurm", "ssh", "vast"}
+        assert {cloud for cloud in clouds if config[cloud]["remote_identity"] == "NO_UPLOAD"} == clouds
+
+    def test_pods_act_as_the_account_of_the_workloads(self) -> None:
+        account = render().one("ServiceAccount", "-workloads")["metadata"]["name"]
+        assert server_config()["kubernetes"]["context_configs"]["in-cluster"] == {"remote_identity": account}
+
+    def test_another_identity_is_given_cloud_by_cloud(self) -> None:
+        config = server_config(skypilot={"remoteIdentity": {"aws": [{"train-*": "trainer"}], "gcp": "SERVICE_ACCOUNT"}})
+        assert config["aws"]["remote_identity"] == [{"train-*": "trainer"}]
+        assert config["gcp"]["remote_identity"] == "SERVICE_ACCOUNT"
+        assert config["azure"]["remote_identity"] == "NO_UPLOAD"
+        assert "remoteIdentity.gcp" in refusal({"skypilot": {"remoteIdentity": {"gcp": "my-account"}}}).replace("/", ".")
 
     def test_no_job_controller_runs_in_the_server(self) -> None:
         assert server_config()["jobs"] == {"controller": {"consolidation_mode": False}}

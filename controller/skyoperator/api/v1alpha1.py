@@ -291,6 +291,8 @@ class ClusterRecord(_Model):
     """How many nodes it has."""
     launched_at: Time | None = None
     """When SkyPilot launched it."""
+    unhealthy_since: Time | None = None
+    """Since when SkyPilot has found it broken: a node gone, or its runtime dead."""
     idle_since: Time | None = None
     """Since when no job has run on it; kept while autostop waits for it to be idle long enough."""
 

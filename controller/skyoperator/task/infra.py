@@ -41,6 +41,11 @@ def outside(path: str, task: Mapping[str, JSON], policy: Policy) -> Iterator[Pro
             yield Problem(where, f"{show('/'.join(named))} is not among the allowed infra ({told}); ask the installer", "PolicyDenied")
 
 
+def clouds(task: Mapping[str, JSON]) -> set[str]:
+    """Return the clouds that the task names."""
+    return {_named(wanted)[0] for _, wanted in candidates("", task.get("resources") or {}) if _named(wanted)}
+
+
 def _named(resources: Mapping[str, JSON]) -> Place:
     if "infra" in resources:
         return place(str(resources["infra"]))

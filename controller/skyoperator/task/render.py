@@ -10,12 +10,15 @@ import yaml
 from skyoperator.task.allowed import Policy
 from skyoperator.task.fence import fenced
 from skyoperator.task.git import environment
+from skyoperator.task.infra import clouds
 from skyoperator.task.labels import refuse_foreign
 from skyoperator.task.policy import ROOT, check, normal, too_long
 from skyoperator.task.problems import JSON, refuse
 from skyoperator.task.secret_envs import unfit
 from skyoperator.task.variables import env_values, filled
 
+# Clouds without AUTODOWN, as in sky/clouds/verda.py:56.
+NEVER_ENDED_FROM_WITHIN = frozenset({"hyperbolic", "primeintellect", "verda", "yotta"})
 NO_SECRETS: Mapping[str, str] = MappingProxyType({})
 _JOB_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
@@ -50,7 +53,8 @@ def render(
         ValueError: `job_name`, `labels` or `autostop_minutes` are not of our making.
     """
     check(task, policy=policy, secret_names=secrets)
-    refuse((*unfit(secrets), *too_long(ROOT, task, secrets)))
+    refuse(unfit(secrets))
+    refuse(too_long(ROOT, task, secrets))
     refuse_foreign(labels)
     if autostop_minutes is not None and autostop_minutes < 1:
         raise ValueError(f"autostop after {autostop_minutes} minutes would end a cluster that has just come up")
@@ -60,7 +64,7 @@ def render(
     rendered = {"name": job_name} | {
         **wanted,
         "name": job_name,
-        "resources": {**_labelled(wanted.get("resources"), labels), **_autostop(autostop_minutes)},
+        "resources": {**_labelled(wanted.get("resources"), labels), **_autostop(wanted, autostop_minutes)},
         "envs": _environment(wanted),
         **({"secrets": dict(secrets)} if secrets else {}),
         **_scripts(wanted, job_name),
@@ -74,9 +78,14 @@ def _labelled(resources: JSON, labels: Mapping[str, str]) -> dict[str, JSON]:
     return {**base, "labels": {**(own if isinstance(own, Mapping) else {}), **labels}}
 
 
-def _autostop(minutes: int | None) -> dict[str, JSON]:
-    """Return what each alternative inherits: SkyPilot wants the same for all, and takes it from the task (sky/execution.py:465-479)."""
-    return {} if minutes is None else {"autostop": {"idle_minutes": minutes, "down": True}}
+def _autostop(task: Mapping[str, JSON], minutes: int | None) -> dict[str, JSON]:
+    """Return what each alternative inherits: SkyPilot wants the same for all, and takes it from the task (sky/execution.py:465-479).
+
+    A cloud whose machines can't end themselves would refuse the launch for it, so there it is left out.
+    """
+    if minutes is None or clouds(task) & NEVER_ENDED_FROM_WITHIN:
+        return {}
+    return {"autostop": {"idle_minutes": minutes, "down": True}}
 
 
 def _environment(task: Mapping[str, JSON]) -> dict[str, JSON]:

@@ -1,6 +1,8 @@
 {{- /*
 SkyPilot's config.yaml. NO_UPLOAD: without it every cluster gets a copy of the server's credential files
-(sky/backends/backend_utils.py, write_cluster_config). The clouds below are those whose schema knows remote_identity.
+(sky/backends/backend_utils.py, write_cluster_config). The clouds of skypilot.remoteIdentity are those whose schema knows
+remote_identity. Kubernetes needs both: the account for pods in this cluster, and NO_UPLOAD, or a kubeconfig that the server
+has for other clusters would be copied to the machines of every cloud.
 */ -}}
 {{- define "skyoperator.skypilotConfig" -}}
 {{- $config := dict
@@ -8,11 +10,12 @@ SkyPilot's config.yaml. NO_UPLOAD: without it every cluster gets a copy of the s
       "jobs" (dict "controller" (dict "consolidation_mode" false))
       "kubernetes" (dict
         "namespace" (include "skyoperator.workloadsNamespace" .)
-        "remote_identity" (include "skyoperator.workloadsName" .)
+        "remote_identity" "NO_UPLOAD"
+        "context_configs" (dict "in-cluster" (dict "remote_identity" (include "skyoperator.workloadsName" .)))
         "provision_timeout" .Values.skypilot.provisionTimeoutSeconds
         "pod_config" (include "skyoperator.podConfig" . | fromYaml)) -}}
-{{- range list "aws" "azure" "gcp" "nebius" "oci" "slurm" "ssh" "vast" -}}
-{{- $_ := set $config . (dict "remote_identity" "NO_UPLOAD") -}}
+{{- range $cloud, $identity := .Values.skypilot.remoteIdentity -}}
+{{- $_ := set $config $cloud (dict "remote_identity" $identity) -}}
 {{- end -}}
 {{- mergeOverwrite $config (deepCopy .Values.skypilot.config) | toYaml -}}
 {{- end }}

@@ -66,7 +66,7 @@ async def run(settings: Settings) -> None:
 
 @asynccontextmanager
 async def skypilot(settings: Settings, kube: KubeApi) -> AsyncIterator[SkyPilotClient]:
-    """Yield a client with a token of our own, minted with the mounted credentials; with these, if there is no Secret for a token."""
+    """Yield a client with a token of our own, minted with the mounted credentials; without a Secret for it, with these themselves."""
     mounted = SecretDirectory(settings.credentials_dir, f"the Secret mounted at {settings.credentials_dir}")
     async with SkyPilotClient.connect(settings.skypilot_endpoint, mounted) as client:
         if not settings.token_secret:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Callable
 from typing import Final
 
+from skyoperator.failures import last_words
 from skyoperator.jobs import own_job
 from skyoperator.lanes import PATIENCE_SECONDS, Lanes
 from skyoperator.sky.types import Job, JobStatus, SkyPilot, SkyPilotError
@@ -27,7 +27,6 @@ LONGEST_SLOW_PAUSE_SECONDS: Final = 60.0
 SLOWER: Final = 1.3
 """By this much each pause is longer than the one before, while nothing changes."""
 
-END_OF_JOB: Final = re.compile(r"^.*\bfailed with return code.*$|^.*\bskyoperator: not running.*$", re.MULTILINE)
 WORDS_TRIES: Final = 3
 TAIL_LINES: Final = 20
 
@@ -101,8 +100,7 @@ class QueueReader:
         """Return what the log says of the end. Its last line may be written a moment after the status; it holds up nothing for long."""
         for _ in range(WORDS_TRIES):
             tail = await self._tail(job)
-            words = "\n".join(match.group(0).strip() for match in END_OF_JOB.finditer(tail))
-            if words:
+            if words := last_words(tail):
                 return words
             await asyncio.sleep(1)
         return ""

@@ -82,8 +82,8 @@ async def take(sky: SkyPilot, previous: Snapshot, now: datetime) -> Snapshot:
         since,
         _by_cluster(active),
         {cluster.name: cluster for cluster in clusters},
-        server=server,
         launches=sum(request.name == "launch" for request in active),
+        server=server,
     )
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from skyoperator import records
-from skyoperator.api.v1alpha1 import LaunchRecord, SkyCluster
+from skyoperator.api.v1alpha1 import ConditionType, LaunchRecord, SkyCluster
+from skyoperator.conditions import is_true
 from skyoperator.inputs import is_edited
 from skyoperator.sky.types import ClusterStatus, JobStatus
 
@@ -68,8 +69,8 @@ def _is_at_rest(this: SkyCluster) -> bool:
     if this.abandoned:
         return True
     ends = records.is_finished(this.status) or this.deleting or this.spec.suspend
-    never_launched = this.spec.suspend and this.status.launch is None and bool(this.status.conditions)
-    return (ends and records.is_terminated(this.status)) or (never_launched and not this.deleting)
+    never_launched = this.status.launch is None and is_true(this.status.conditions, ConditionType.SUSPENDED)
+    return (ends and records.is_terminated(this.status)) or (this.spec.suspend and never_launched and not this.deleting)
 
 
 def _is_waiting(this: SkyCluster) -> bool:

@@ -40,7 +40,7 @@ async def wrong_credentials_are_unreachable_and_name_the_secret(stage: Stage, tm
     (tmp / "password").write_text("wrong")
     basic = SecretDirectory(tmp, "Secret sky/wrong")
     for credentials in (NoCredentials(), basic):
-        with pytest.raises(SkyPilotUnreachable, match=rf"HTTP 401.*{re.escape(credentials.advice)}"):
+        with pytest.raises(SkyPilotUnreachable, match="HTTP 401.*" + re.escape(credentials.advice)):
             await stage.client(credentials).check()
     (tmp / "token").write_text("sky_wrong")
     with pytest.raises(SkyPilotUnreachable, match=r"HTTP 401.*Secret sky/wrong"):

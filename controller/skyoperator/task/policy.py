@@ -89,17 +89,18 @@ env_value = of(
 display_name = text(r"(?=.{1,63}$)[A-Za-z0-9]+(?:[._-]{1,2}[A-Za-z0-9]+)*", "at most 63 letters, digits and single ._- between them")
 
 _MANAGED = "belongs to SkyPilot's managed jobs and services, which a SkyCluster is not; remove it"
+_IGNORED = "is for managed jobs, and SkyPilot ignores it on a cluster; remove it, or ask the installer"
 _INTERNAL = "is passed between SkyPilot's own client and server; remove it"
 _REFUSED: Mapping[str, Field] = {
     "secrets": refused("PolicyDenied", "a value here can be read by all who read this object; use spec.secrets"),
     "managed_secrets": refused("PolicyDenied", "hands out secrets of the API server's users; use spec.secrets"),
     "config": refused("PolicyDenied", "changes the API server's settings, pods and identities among them; ask the installer"),
-    "event_callback": refused("PolicyDenied", "runs a command outside the job; remove it"),
-    "api_server_access": refused("PolicyDenied", "hands the API server's credentials to the job; remove it"),
+    "event_callback": refused("PolicyDenied", _IGNORED),
+    "api_server_access": refused("PolicyDenied", _IGNORED),
     "service": refused("PolicyDenied", _MANAGED),
     "pool": refused("PolicyDenied", _MANAGED),
-    "inputs": refused("PolicyDenied", "reads data with the API server's credentials; use file_mounts"),
-    "outputs": refused("PolicyDenied", "writes data with the API server's credentials; write from run"),
+    "inputs": refused("PolicyDenied", "only weighs costs when SkyPilot chooses a cloud; remove it, or ask the installer"),
+    "outputs": refused("PolicyDenied", "only weighs costs when SkyPilot chooses a cloud; remove it, or ask the installer"),
     "file_mounts_mapping": refused("PolicyDenied", _INTERNAL),
     "volume_mounts": refused("PolicyDenied", f"{_INTERNAL[:-9]}use volumes"),
 }

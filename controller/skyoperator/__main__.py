@@ -11,11 +11,12 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import kopf
 
 from skyoperator import handlers, probes
-from skyoperator.kube import Key, KubeApi, api_client
+from skyoperator.kube import Key, KubeApi, api_client, is_served
 from skyoperator.lease import Lease
 from skyoperator.metrics import REGISTRY, Objects
 from skyoperator.observe import Observer
@@ -51,7 +52,8 @@ async def run(settings: Settings) -> None:
         )
         try:
             await acquire(lease)
-            await until_one_ends(lease.hold(), observer.run(), watch(settings, workers), then=workers.stop)
+            watching = handlers.watch(workers, namespaces=settings.namespaces, is_served=partial(is_served, kubernetes))
+            await until_one_ends(lease.hold(), observer.run(), watching, then=workers.stop)
         finally:
             await lease.release()
             await web.cleanup()
@@ -65,16 +67,6 @@ def make_workers(kube: KubeApi, sky: SkyPilot, observer: Observer, lease: Lease)
         observer.forget(cluster_name(key.name, key.uid))
 
     return Workers(reconciler, forget)
-
-
-async def watch(settings: Settings, workers: Workers) -> None:
-    """Watch SkyClusters until a signal."""
-    await kopf.operator(
-        registry=handlers.registry(workers),
-        settings=handlers.settings(),
-        clusterwide=not settings.namespaces,
-        namespaces=settings.namespaces,
-    )
 
 
 async def acquire(lease: Lease) -> None:

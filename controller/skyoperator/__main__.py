@@ -12,13 +12,14 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import kopf
 
 from skyoperator import handlers, probes
 from skyoperator.admission import Admission
 from skyoperator.hold import Hold
-from skyoperator.kube import Key, KubeApi, api_client
+from skyoperator.kube import Key, KubeApi, api_client, is_served
 from skyoperator.lease import Lease
 from skyoperator.metrics import REGISTRY, Held, Launches, Objects, Orphaned
 from skyoperator.observe import Observer
@@ -58,7 +59,8 @@ async def run(settings: Settings) -> None:
         )
         try:
             await acquire(lease)
-            await until_one_ends(lease.hold(), observer.run(), orphans.run(), watch(settings, workers), then=workers.stop)
+            watching = handlers.watch(workers, namespaces=settings.namespaces, is_served=partial(is_served, kubernetes))
+            await until_one_ends(lease.hold(), observer.run(), orphans.run(), watching, then=workers.stop)
         finally:
             await lease.release()
             await web.cleanup()
@@ -104,16 +106,6 @@ def measure(workers: Workers, admission: Admission, hold: Hold, orphans: Orphans
     REGISTRY.register(Launches(lambda: admission.in_flight, lambda: admission.queued))
     REGISTRY.register(Held(lambda: hold.count))
     REGISTRY.register(Orphaned(lambda: orphans.count))
-
-
-async def watch(settings: Settings, workers: Workers) -> None:
-    """Watch SkyClusters until a signal."""
-    await kopf.operator(
-        registry=handlers.registry(workers),
-        settings=handlers.settings(),
-        clusterwide=not settings.namespaces,
-        namespaces=settings.namespaces,
-    )
 
 
 async def acquire(lease: Lease) -> None:

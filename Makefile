@@ -44,7 +44,7 @@ parser: venv tools $(SKYPILOT_PYTHON) ## tests/parser: SkyPilot's own parser ove
 	SKYOPERATOR_SKYPILOT_PYTHON=$(SKYPILOT_PYTHON) $(RUN) pytest tests/parser
 
 .PHONY: integration
-integration: cluster-up ## tests/integration: the real kube-apiserver, a stand-in for SkyPilot
+integration: cluster-up tools ## tests/integration: the real kube-apiserver, a stand-in for SkyPilot
 	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/integration
 
 .PHONY: fuzz
@@ -54,6 +54,10 @@ fuzz: cluster-up $(SKYPILOT_PYTHON) ## tests/fuzz: a thousand right, wrong and h
 .PHONY: e2e
 e2e: cluster-up images tools ## tests/e2e: real kubelet, real SkyPilot, processes killed
 	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/e2e
+
+.PHONY: chaos
+chaos: cluster-up images tools ## controller, SkyPilot and kube-apiserver killed 20 times each (SKYOPERATOR_CHAOS_SEED=... repeats a run)
+	SKYOPERATOR_CHAOS_KILLS=$(or $(SKYOPERATOR_CHAOS_KILLS),20) KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/e2e/test_chaos.py
 
 .PHONY: generate
 generate: venv ## write what is made from the types: the CRD and the chart's copy of it

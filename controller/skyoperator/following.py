@@ -35,7 +35,7 @@ def unreachable(this: SkyCluster, world: World, _order: Order) -> Decision | Non
 def follow_job(this: SkyCluster, world: World, _order: Order) -> Decision | None:
     """The job's end is the object's end: Complete or Failed, in SkyPilot's words."""
     record = this.status.job
-    if record is None or records.is_set_up(this.status):
+    if record is None or records.is_over(this.status) or records.is_set_up(this.status):
         return None
     status = records.with_cluster(this.status, world)
     job = own_job(world.jobs or (), record.name)
@@ -94,7 +94,7 @@ def _lost(this: SkyCluster, world: World) -> str:
 def follow_request(this: SkyCluster, world: World, _order: Order) -> Decision | None:
     """A launch that was taken: wait for it, record its job, or its failure. One the server forgot is the same attempt again."""
     launch = this.status.launch
-    if launch is None or launch.request_id is None or launch.finished_at is not None:
+    if launch is None or not records.is_on_its_way(this.status) or launch.request_id is None:
         return None
     status = records.with_cluster(this.status, world)
     if world.launch is ABSENT:
@@ -116,7 +116,7 @@ def _launch_failed(this: SkyCluster, status: SkyClusterStatus, launch: LaunchRec
 def adopt(this: SkyCluster, world: World, order: Order) -> Decision | None:
     """An attempt without request id is looked up by its own exact name; with no trace of it after the settle time it is sent again."""
     launch = this.status.launch
-    if launch is None or launch.request_id is not None or launch.finished_at is not None:
+    if launch is None or not records.is_on_its_way(this.status) or launch.request_id is not None:
         return None
     status = records.with_cluster(this.status, world)
     if labelled := _later_attempt(launch, world):
@@ -161,7 +161,7 @@ def _shows_no_trace(world: World) -> bool:
 def up(this: SkyCluster, world: World, order: Order) -> Decision | None:
     """A cluster without a job: lost, edited, idle for too long, or just kept an eye on."""
     launch = this.status.launch
-    if launch is None or launch.finished_at is None:
+    if launch is None or launch.finished_at is None or records.is_over(this.status):
         return None
     status = records.with_cluster(this.status, world)
     if is_gone(world) or _is_broken(status, world):

@@ -18,6 +18,7 @@ import pytest
 from skyoperator.admission import Admission
 from skyoperator.api.v1alpha1 import ConditionType, SkyCluster
 from skyoperator.conditions import is_true
+from skyoperator.hold import Hold
 from skyoperator.kube import Conflict, Gone, Key
 from skyoperator.observe import Observer
 from skyoperator.reconcile import Reconciler
@@ -72,7 +73,7 @@ class Stage:
         async with SkyPilotClient.connect(self.address, NoCredentials()) as client:
             sky: Any = Door(client, process)
             kube: Any = Door(self.kube, process)
-            observer = Observer(sky, admission=Admission(8), now=now)
+            observer = Observer(sky, admission=Admission(8), hold=Hold(), now=now)
             reconciler = Reconciler(
                 kube=kube, sky=sky, observer=observer, holder=AlwaysHeld(), post_timeout_seconds=POST_TIMEOUT_SECONDS, now=now
             )
@@ -110,7 +111,7 @@ class Stage:
     def delete(self, key: Key, *, after_seconds: float) -> float:
         """Delete the object so many seconds from now; return when that is, by the loop's clock."""
         loop = asyncio.get_running_loop()
-        return loop.call_later(after_seconds, self.kube.delete, key).when()
+        return loop.call_later(after_seconds, self.kube.delete_by_user, key).when()
 
     async def aftermath(self) -> dict[str, Any]:
         """Return the server's state once nothing can be on its way any more."""
@@ -213,7 +214,7 @@ async def test_a_delete_at_any_time_leaves_nothing(stage: Stage, delete_after: f
 @pytest.mark.parametrize("delete_at", range(1, 30))
 async def test_a_delete_between_any_two_calls_leaves_nothing(stage: Stage, delete_at: int) -> None:
     key = stage.create()
-    process = Process(meanwhile=lambda number: stage.kube.delete(key) if number == delete_at else None)
+    process = Process(meanwhile=lambda number: stage.kube.delete_by_user(key) if number == delete_at else None)
     await stage.run(process, key, until=never)
 
     assert len(process.calls) > delete_at

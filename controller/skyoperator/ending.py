@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from skyoperator import outcomes, records
 from skyoperator.api.v1alpha1 import FINALIZER, LaunchRecord, Reason, SkyCluster
-from skyoperator.decision import CancelJob, Decision, DeleteObject, RemoveFinalizer
+from skyoperator.decision import LATER_SECONDS, CancelJob, Decision, DeleteObject, RemoveFinalizer
 from skyoperator.failures import Failure
 from skyoperator.following import idleness
 from skyoperator.inputs import Order, is_edited
@@ -92,7 +92,8 @@ def suspended(this: SkyCluster, world: World, _order: Order) -> Decision | None:
     if status != this.status:
         return Decision(status, None, 0)
     if nothing_to_tear_down(this, world):
-        return Decision(status, None, None)
+        was_seen = status.launch is not None or world.cluster is not None
+        return Decision(status, None, None if was_seen else LATER_SECONDS)
     return tear_down(this, world) or Decision(records.torn_down(status), None, None)
 
 

@@ -94,7 +94,7 @@ def _lost(this: SkyCluster, world: World) -> str:
 def follow_request(this: SkyCluster, world: World, _order: Order) -> Decision | None:
     """A launch that was taken: wait for it, record its job, or its failure. One the server forgot is the same attempt again."""
     launch = this.status.launch
-    if launch is None or launch.request_id is None or launch.finished_at is not None or records.is_over(this.status):
+    if launch is None or not records.is_on_its_way(this.status) or launch.request_id is None:
         return None
     status = records.with_cluster(this.status, world)
     if world.launch is ABSENT:
@@ -116,7 +116,7 @@ def _launch_failed(this: SkyCluster, status: SkyClusterStatus, launch: LaunchRec
 def adopt(this: SkyCluster, world: World, order: Order) -> Decision | None:
     """An attempt without request id is looked up by its own exact name; with no trace of it after the settle time it is sent again."""
     launch = this.status.launch
-    if launch is None or launch.request_id is not None or launch.finished_at is not None or records.is_over(this.status):
+    if launch is None or not records.is_on_its_way(this.status) or launch.request_id is not None:
         return None
     status = records.with_cluster(this.status, world)
     if labelled := _later_attempt(launch, world):

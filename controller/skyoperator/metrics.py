@@ -52,3 +52,27 @@ class Launches(Collector):
             "skyoperator_launches_in_flight", "Launches that SkyPilot has or is about to get, of whichever user.", value=self._in_flight()
         )
         yield GaugeMetricFamily("skyoperator_launches_queued", "SkyClusters that wait for their turn to launch.", value=self._queued())
+
+
+class Held(Collector):
+    """The clusters that vanished together."""
+
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count = count
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """Return the gauge as it is now. Above 0 somebody has to look: alert on it."""
+        yield GaugeMetricFamily(
+            "skyoperator_held_clusters", "Clusters that vanished together and are held as unknown until confirmed.", value=self._count()
+        )
+
+
+class Orphaned(Collector):
+    """The clusters without an object."""
+
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count = count
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """Return the gauge as it is now."""
+        yield GaugeMetricFamily("skyoperator_orphaned_clusters", "Clusters launched here that no SkyCluster owns.", value=self._count())

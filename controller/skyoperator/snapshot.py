@@ -6,7 +6,7 @@ import asyncio
 import logging
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 from skyoperator.sky.types import Cluster, Request, SkyPilot, SkyPilotError
 from skyoperator.world import ABSENT, Absent
@@ -18,6 +18,11 @@ UNBROKEN_SECONDS: Final = 30.0
 
 ACTING: Final = frozenset({"launch", "exec", "start", "stop", "down", "autostop"})
 """Requests that can change a cluster. Reading ones, our own /queue above all, come and go under the same cluster's name."""
+
+
+View: TypeAlias = tuple[tuple[Request, ...] | None, Cluster | Absent | None]
+"""What a look shows of one cluster: its active requests and its row."""
+UNKNOWN: Final[View] = (None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,11 @@ class Snapshot:
     """How many launches are active, of whichever cluster and user."""
     server: str = ""
     """Which server answered; asked anew after each break, for another may answer then."""
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether the server was asked and did not answer."""
+        return self.active is None and self.taken_at >= 0
 
     def requests_of(self, name: str) -> tuple[Request, ...] | None:
         """Return the cluster's active requests; None if not known."""
@@ -61,9 +71,10 @@ async def take(sky: SkyPilot, previous: Snapshot, now: datetime) -> Snapshot:
         clusters = await sky.clusters()
     except SkyPilotError as error:
         return _unknown(taken_at, previous, str(error))
-    except Exception as error:
-        logger.exception("SkyPilot's answer makes no sense")
-        return _unknown(taken_at, previous, f"SkyPilot's answer makes no sense: {error!r}")
+    except Exception as error:  # noqa: BLE001 - an answer that nobody thought of must not end the poller
+        return _unknown(taken_at, previous, f"SkyPilot's answer makes no sense: {error!r}", error)
+    if previous.is_outage:
+        logger.info("SkyPilot answers again")
     since = previous.reachable_since if unbroken else now
     return Snapshot(
         taken_at,
@@ -71,8 +82,8 @@ async def take(sky: SkyPilot, previous: Snapshot, now: datetime) -> Snapshot:
         since,
         _by_cluster(active),
         {cluster.name: cluster for cluster in clusters},
-        server=server,
         launches=sum(request.name == "launch" for request in active),
+        server=server,
     )
 
 
@@ -81,12 +92,12 @@ def monotonic() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _unknown(taken_at: float, previous: Snapshot, complaint: str) -> Snapshot:
+def _unknown(taken_at: float, previous: Snapshot, complaint: str, bug: Exception | None = None) -> Snapshot:
     """An outage keeps its first complaint: its wording changes from look to look, and would be written to every object each time."""
-    if previous.active is None and previous.taken_at >= 0:
+    if previous.is_outage:
         complaint = previous.complaint
     else:
-        logger.warning("SkyPilot does not answer: %s", complaint)
+        logger.warning("SkyPilot does not answer: %s", complaint, exc_info=bug)
     return Snapshot(taken_at, monotonic(), complaint=complaint)
 
 

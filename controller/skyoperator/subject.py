@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from skyoperator import records
-from skyoperator.api.v1alpha1 import LaunchRecord, SkyCluster
+from skyoperator.api.v1alpha1 import ConditionType, LaunchRecord, SkyCluster
+from skyoperator.conditions import is_true
 from skyoperator.inputs import is_edited
-from skyoperator.sky.types import JobStatus
+from skyoperator.sky.types import ClusterStatus, JobStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,13 @@ class Subject:
     wants_launch: bool = False
     """Whether the object would send a launch now, if it may: it is then put in line, and woken when its turn comes."""
     is_urgent: bool = True
+    was_known: bool = False
+    """Whether the status says that the cluster stood when last seen."""
+    confirmed_lost_at: datetime | None = None
+    """When a person confirmed that the cluster is gone."""
+    name: str = ""
+    namespace: str = ""
+    """The object's own, for messages."""
 
     @property
     def queue_name(self) -> str | None:
@@ -33,6 +42,15 @@ class Subject:
 
 def subject_of(this: SkyCluster) -> Subject | None:
     """Return what to look at, or None if there is nothing left to see."""
+    subject = _subject_of(this)
+    if subject is None:
+        return None
+    record = this.status.cluster
+    was_known = record is not None and record.status in {ClusterStatus.UP, ClusterStatus.STOPPED}
+    return replace(subject, was_known=was_known, confirmed_lost_at=this.confirmed_lost_at, name=this.name, namespace=this.namespace)
+
+
+def _subject_of(this: SkyCluster) -> Subject | None:
     status, name, launch = this.status, records.cluster_name(this), this.status.launch
     if _is_at_rest(this):
         return None
@@ -51,8 +69,8 @@ def _is_at_rest(this: SkyCluster) -> bool:
     if this.abandoned:
         return True
     ends = records.is_finished(this.status) or this.deleting or this.spec.suspend
-    never_launched = this.spec.suspend and this.status.launch is None and bool(this.status.conditions)
-    return (ends and records.is_terminated(this.status)) or (never_launched and not this.deleting)
+    never_launched = this.status.launch is None and is_true(this.status.conditions, ConditionType.SUSPENDED)
+    return (ends and records.is_terminated(this.status)) or (this.spec.suspend and never_launched and not this.deleting)
 
 
 def _is_waiting(this: SkyCluster) -> bool:

@@ -49,10 +49,18 @@ def phase_of(this: SkyCluster, status: SkyClusterStatus, world: World, order: Or
     if is_finished(status):
         return _phase_after_the_end(this, status, world, order)
     if this.spec.suspend:
-        return Phase.SUSPENDED if is_clear(status) and status.start_time is None else Phase.STOPPING
+        return _phase_while_suspended(status, world)
     if status.launch is None or is_over(status):
         return _phase_before_a_launch(status, world, order.accepted)
     return _phase_of_launch(this, status, status.launch, world, order.accepted)
+
+
+def _phase_while_suspended(status: SkyClusterStatus, world: World) -> Phase:
+    """What never had a launch may have had one before its status was wiped: that nothing runs must have been seen once."""
+    if status.launch is not None:
+        return Phase.SUSPENDED if is_clear(status) and status.start_time is None else Phase.STOPPING
+    was_seen = is_true(status.conditions, ConditionType.SUSPENDED) or (world.cluster is ABSENT and world.active == ())
+    return Phase.SUSPENDED if was_seen else Phase.PENDING
 
 
 def _phase_of_launch(this: SkyCluster, status: SkyClusterStatus, launch: LaunchRecord, world: World, accepted: Accepted) -> Phase:

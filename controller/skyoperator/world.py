@@ -61,7 +61,9 @@ class World:
     is_elsewhere: bool = False
     """Whether the cluster is on another server than the one that we talk to."""
     complaint: str = ""
-    """Why the server does not answer, for people."""
+    """Why the cluster is not known, for people."""
+    held_since: datetime | None = None
+    """Since when the cluster is not known because it vanished together with others (hold.py); None if that is not so."""
 
     @property
     def is_up(self) -> bool:

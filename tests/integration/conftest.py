@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -15,6 +16,7 @@ from uuid import uuid4
 import pytest
 
 from tests.e2e.support import RELEASE, Sky, free_port, kubectl
+from tests.integration.apiserver import ApiServer, kubeconfig, proxied
 from tests.standin.control import Control
 from tests.standin.server import serving
 
@@ -67,10 +69,16 @@ class Process:
                 sys.executable, "-m", "skyoperator", env={**os.environ, **self.environment}, stdout=log, stderr=log
             )
 
+    def is_alive(self) -> bool:
+        return self.process is not None and self.process.returncode is None
+
+    def send(self, how: signal.Signals) -> None:
+        if self.process is not None and self.process.returncode is None:
+            self.process.send_signal(how)
+
     async def end(self, how: signal.Signals) -> int:
         assert self.process is not None
-        if self.process.returncode is None:
-            self.process.send_signal(how)
+        self.send(how)
         async with asyncio.timeout(30):
             return await self.process.wait()
 
@@ -86,6 +94,7 @@ class Controllers:
     namespace: str
     endpoint: str
     directory: Path
+    extra: dict[str, str] = field(default_factory=dict)
     made: list[Process] = field(default_factory=list)
 
     async def start(self, holder: str = "first") -> Process:
@@ -99,10 +108,37 @@ class Controllers:
             "SKYOPERATOR_LEASE_NAME": "controller",
             "SKYOPERATOR_POD_NAME": holder,
             "SKYOPERATOR_HTTP_PORT": str(free_port()),
+            **self.extra,
         }
         self.made.append(Process(environment, self.directory / f"controller-{number}.log"))
         await self.made[-1].start()
         return self.made[-1]
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[ApiServer]:
+    """The way to kube-apiserver on which things go wrong."""
+    async with proxied() as api:
+        yield api
+
+
+@pytest.fixture
+def rights(namespace: str) -> str:
+    """What the chart grants the controller, granted in the test's namespace; returns the manifest."""
+    names = ["--namespace", namespace, "--set", f"watchNamespaces={{{namespace}}}", "--show-only", "templates/controller-rbac.yaml"]
+    command = ["helm", "template", RELEASE, "deploy/helm/skyoperator", *names]
+    manifest = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    kubectl("apply", "-n", namespace, "-f", "-", stdin=manifest)
+    return manifest
+
+
+@pytest.fixture
+def behind(api: ApiServer, controllers: Controllers, rights: str, tmp_path: Path) -> Controllers:
+    """Controllers that reach kube-apiserver through the proxy, with the chart's rights and no more."""
+    token = kubectl("create", "token", f"{RELEASE}-controller", "-n", controllers.namespace, "--duration=1h").strip()
+    path = kubeconfig(api.address, token, tmp_path / "kubeconfig")
+    controllers.extra = {"KUBECONFIG": str(path), "SKYOPERATOR_LEASE_NAME": f"{RELEASE}-controller"}
+    return controllers
 
 
 @pytest.fixture
@@ -113,6 +149,7 @@ async def controllers(namespace: str, standin: tuple[Control, str], tmp_path: Pa
     async with AsyncExitStack() as ends:
         yield controllers
         for process in controllers.made:
+            process.send(signal.SIGCONT)
             ends.push_async_callback(process.end, signal.SIGTERM)
     for process in controllers.made:
         print(process.log.read_text()[-4000:])

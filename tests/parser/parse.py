@@ -5,8 +5,8 @@ It does to a task what SkyPilot's API server does to the body of POST /launch, a
 conflict with the controller's, so the two never share an environment.
 """
 
-import contextlib
 import json
+import os
 import pathlib
 import sys
 import types
@@ -14,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 import yaml
-from sky import check, clouds, skypilot_config
+from sky import check, clouds, exceptions, skypilot_config
 from sky.backends import backend_utils, task_codegen
 from sky.server import common
 from sky.skylet import log_lib
@@ -105,6 +105,23 @@ def script(request: str) -> dict[str, Any]:
     }
 
 
+def clone(request: str) -> dict[str, Any]:
+    """Return the command that clones on a node with these envs and secrets, and SkyPilot's words when it fails there."""
+    commands: list[str] = []
+
+    def run(command: str, **_: Any) -> int:
+        commands.append(command)
+        return 128
+
+    node = types.SimpleNamespace(node_id="head", rsync=lambda **_: None, run=run)
+    with mock.patch.object(command_runner.time, "sleep"):
+        try:
+            command_runner.CommandRunner.git_clone(node, "/tmp/workdir", envs_and_secrets=json.loads(request))
+        except exceptions.CommandError as error:
+            return {"command": commands[0], "words": str(error)}
+    raise AssertionError
+
+
 def labels(request: str) -> dict[str, Any]:
     """Return the clouds that refuse these labels."""
     every = (clouds.Kubernetes, clouds.GCP, clouds.AWS, clouds.Azure)
@@ -144,7 +161,7 @@ def identity(request: str) -> dict[str, Any]:
 
 def answer(request: dict[str, str]) -> dict[str, Any]:
     """Return the answer to one request, or SkyPilot's error."""
-    work = {"parse": parse, "schema": schema, "script": script, "labels": labels, "identity": identity}[request["do"]]
+    work = {"parse": parse, "schema": schema, "script": script, "clone": clone, "labels": labels, "identity": identity}[request["do"]]
     try:
         return {"ok": work(request["with"])}
     except Exception as error:  # noqa: BLE001  # whatever SkyPilot raises is the answer
@@ -152,11 +169,11 @@ def answer(request: dict[str, str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer until the input ends. What SkyPilot prints goes to stderr, so that stdout holds answers only."""
-    for line in sys.stdin:
-        with contextlib.redirect_stdout(sys.stderr):
-            answered = answer(json.loads(line))
-        print(json.dumps(answered, default=str), flush=True)
+    """Answer until the input ends. What SkyPilot prints and logs goes to stderr, so that stdout holds answers only."""
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        for line in sys.stdin:
+            print(json.dumps(answer(json.loads(line)), default=str), file=answers, flush=True)
 
 
 if __name__ == "__main__":

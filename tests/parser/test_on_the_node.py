@@ -8,16 +8,19 @@ from typing import Any
 
 import pytest
 import yaml
-from skyoperator.task import render
+from hypothesis import HealthCheck, given, settings
+from skyoperator.task import cluster_digest, masked, render
 
 from tests.parser.conftest import SkyPilot
+from tests.parser.tasks import TRICKY, secrets
 
 JOB = "0b4f6d1e-a1"
+CANARY = "c4n4ry-5ecret"
 IDENTITY = {f"GIT_{who}_{what}": "t@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 
-def rendered(task: dict[str, Any]) -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load(render(task, job_name=JOB, labels={}))
+def rendered(task: dict[str, Any], values: dict[str, str] | None = None) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(render(task, job_name=JOB, labels={}, secrets=values or {}))
     return loaded
 
 
@@ -45,13 +48,17 @@ def repository(tmp_path: Path) -> Repository:
     return Repository(tmp_path / "repository")
 
 
+def git_clone(skypilot: SkyPilot, target: Path, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    tool = skypilot.must("script", json.dumps({"run": "", "envs": {}}))["git_clone"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(target.parent), **variables}
+    return subprocess.run(["bash", tool, str(target)], env=environment, capture_output=True, text=True, check=False)
+
+
 def clone(skypilot: SkyPilot, repository: Repository, target: Path, ref: str | None) -> str:
     """Run git_clone.sh with the variables of a task that has this ref, and return what the clone holds."""
     workdir = {"url": "https://git.example.com/o/r", **({"ref": ref} if ref else {})}
     variables = {**rendered({"workdir": workdir})["envs"], "GIT_URL": str(repository.path)}
-    tool = skypilot.must("script", json.dumps({"run": "", "envs": {}}))["git_clone"]
-    environment = {"PATH": os.environ["PATH"], "HOME": str(target.parent), **variables}
-    done = subprocess.run(["bash", tool, str(target)], env=environment, capture_output=True, text=True, check=False)
+    done = git_clone(skypilot, target, variables)
     assert done.returncode == 0, done.stderr
     return (target / "content").read_text()
 
@@ -88,13 +95,61 @@ def test_a_cluster_that_is_kept_gets_the_branch_as_it_is_now(
     assert clone(skypilot, repository, tmp_path / "clone", ref) == "newer"
 
 
-def run(skypilot: SkyPilot, home: Path, task: dict[str, Any], job_id: int) -> subprocess.CompletedProcess[str]:
+def test_another_repository_takes_another_cluster(skypilot: SkyPilot, repository: Repository, tmp_path: Path) -> None:
+    """git_clone.sh fails in a clone of something else, so an edit of workdir.url can't be brought to a live cluster."""
+    clone(skypilot, repository, tmp_path / "clone", "main")
+    before, after = ({"workdir": {"url": f"https://git.example.com/o/{name}"}} for name in ("r", "other"))
+    assert git_clone(skypilot, tmp_path / "clone", rendered(after)["envs"]).returncode == 1
+    assert cluster_digest(before) != cluster_digest(after)
+
+
+def test_a_token_reaches_the_repository_it_is_for(skypilot: SkyPilot, repository: Repository, tmp_path: Path) -> None:
+    out = rendered({"workdir": {"url": "https://git.example.com/o/r"}}, {"GIT_TOKEN": "t0ken"})
+    instead = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{repository.path}.insteadOf",
+        "GIT_CONFIG_VALUE_0": "https://t0ken@git.example.com/o/r",
+    }
+    done = git_clone(skypilot, tmp_path / "clone", {**out["envs"], **out["secrets"], **instead})
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "clone" / "content").read_text() == "main"
+
+
+def clone_command(skypilot: SkyPilot, task: dict[str, Any], values: dict[str, str]) -> dict[str, Any]:
+    out = rendered(task, values)
+    return skypilot.must("clone", json.dumps({**out["envs"], **out["secrets"]}))
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=secrets.filter(bool))
+def test_a_secret_is_data_to_the_shell_that_clones(skypilot: SkyPilot, values: dict[str, str]) -> None:
+    command = clone_command(skypilot, {"workdir": {"url": "https://git.example.com/o/r"}}, values)["command"]
+    exports = command[: command.rindex("bash ")]
+    done = subprocess.run(["/bin/bash", "-c", f"{exports} env -0"], env={"PATH": os.environ["PATH"]}, capture_output=True, check=True)
+    found = dict(entry.split("=", 1) for entry in done.stdout.decode().split("\0") if entry)
+    assert {name: found.get(name) for name in values} == values
+
+
+def test_what_skypilot_says_about_a_failed_clone_holds_secrets_until_it_is_masked(skypilot: SkyPilot) -> None:
+    task = {"workdir": {"url": "https://h.io/o/r"}}
+    words = clone_command(skypilot, task, {"HF_TOKEN": CANARY})["words"]
+    assert CANARY in words, "SkyPilot hides them itself now"
+    told = masked(words)
+    assert CANARY not in told
+    assert told.startswith("Command export GIT_URL=*** && export HF_TOKEN=***")
+
+
+def run(
+    skypilot: SkyPilot, home: Path, task: dict[str, Any], job_id: int, values: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    out = rendered(task, values)
     envs = {
-        **rendered(task)["envs"],
+        **out["envs"],
+        **out.get("secrets", {}),
         "SKYPILOT_TASK_ID": f"sky-2026-11-23-15-34-05-123456_train-0123456789_{job_id}",
         "SKYPILOT_NODE_RANK": "0",
     }
-    text = skypilot.must("script", json.dumps({"run": rendered(task)["run"], "envs": envs}))["script"]
+    text = skypilot.must("script", json.dumps({"run": out["run"], "envs": envs}))["script"]
     file = home / f"job{job_id}.sh"
     file.write_text(text)
     (home / "sky_workdir").mkdir(exist_ok=True)
@@ -112,3 +167,10 @@ def test_the_fence_holds_in_skypilots_own_script(skypilot: SkyPilot, tmp_path: P
     second = run(skypilot, tmp_path, task, job_id=2)
     assert second.returncode == 0
     assert "already run by job 1" in second.stdout
+
+
+@pytest.mark.parametrize("value", [*TRICKY, "$(touch x)", "a\nexit 1\n"], ids=ascii)
+def test_a_secret_is_data_to_the_job(skypilot: SkyPilot, tmp_path: Path, value: str) -> None:
+    task = {"run": 'printf "%s" "$TOKEN" | od -An -v -tx1 | tr -d " \n"'}
+    done = run(skypilot, tmp_path, task, job_id=1, values={"TOKEN": value})
+    assert bytes.fromhex(done.stdout) == value.encode(), done.stderr

@@ -27,6 +27,8 @@ class FakeKube:
 
     objects: dict[str, SkyCluster] = field(default_factory=dict)
     events: list[tuple[str, str]] = field(default_factory=list)
+    config_maps: dict[str, dict[str, str]] = field(default_factory=dict)
+    secrets: dict[str, dict[str, bytes]] = field(default_factory=dict)
     writes: int = 0
     watched: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever a user wrote an object: what a watch tells the controller."""
@@ -36,9 +38,13 @@ class FakeKube:
         self.objects[this.uid] = this
         return Key(this.namespace, this.name, this.uid)
 
-    def delete(self, key: Key) -> None:
+    def delete_by_user(self, key: Key) -> None:
         this = self.objects[key.uid]
         self._put(this.model_copy(update={"deleting": True}))
+        self.watched.set()
+
+    def annotate(self, key: Key, **facts: Any) -> None:
+        self._put(self.objects[key.uid].model_copy(update=facts))
         self.watched.set()
 
     def edit(self, key: Key, **spec: Any) -> None:
@@ -75,6 +81,16 @@ class FakeKube:
     async def set_finalizer(self, this: SkyCluster, *, present: bool) -> None:
         self._put(self._fresh(this).model_copy(update={"finalizers": (FINALIZER,) if present else ()}))
 
+    async def delete(self, this: SkyCluster) -> None:
+        self._put(self._fresh(this).model_copy(update={"deleting": True}))
+        self.watched.set()
+
+    async def config_map(self, namespace: str, name: str) -> dict[str, str] | None:
+        return self.config_maps.get(name)
+
+    async def secret(self, namespace: str, name: str) -> dict[str, bytes] | None:
+        return self.secrets.get(name)
+
     async def event(self, this: SkyCluster, kind: Literal["Normal", "Warning"], reason: str, note: str) -> None:
         self.events.append((reason, note))
 
@@ -85,6 +101,8 @@ class Call:
 
     at: float
     name: str
+    of: str = ""
+    """The cluster, if it is about one."""
 
 
 @dataclass
@@ -112,7 +130,7 @@ class FakeSky:
         return [call.at for call in self.calls if call.name == name]
 
     async def _answer(self, name: str, answer: T, *, cluster_name: str = "") -> T:
-        self.calls.append(Call(asyncio.get_running_loop().time(), name))
+        self.calls.append(Call(asyncio.get_running_loop().time(), name, cluster_name))
         failure = self.failures.get(name)
         await asyncio.sleep(self.seconds.get(name, 0.0) + self.seconds.get(cluster_name, 0.0))
         if failure is not None:

@@ -18,6 +18,7 @@ import pytest
 from skyoperator.admission import Admission
 from skyoperator.api.v1alpha1 import ConditionType, SkyCluster
 from skyoperator.conditions import is_true
+from skyoperator.hold import Hold
 from skyoperator.kube import Conflict, Gone, Key
 from skyoperator.observe import Observer
 from skyoperator.reconcile import Reconciler
@@ -52,6 +53,14 @@ class AlwaysHeld:
         return 60.0
 
 
+class AnInstallation:
+    def label(self) -> str:
+        return "test"
+
+    async def release(self, cluster_name: str) -> None:
+        raise AssertionError("nothing here is left behind on purpose")
+
+
 def now() -> datetime:
     return NOW + timedelta(seconds=asyncio.get_running_loop().time())
 
@@ -72,9 +81,15 @@ class Stage:
         async with SkyPilotClient.connect(self.address, NoCredentials()) as client:
             sky: Any = Door(client, process)
             kube: Any = Door(self.kube, process)
-            observer = Observer(sky, admission=Admission(8), now=now)
+            observer = Observer(sky, admission=Admission(8), hold=Hold(), now=now)
             reconciler = Reconciler(
-                kube=kube, sky=sky, observer=observer, holder=AlwaysHeld(), post_timeout_seconds=POST_TIMEOUT_SECONDS, now=now
+                kube=kube,
+                sky=sky,
+                observer=observer,
+                holder=AlwaysHeld(),
+                installation=AnInstallation(),
+                post_timeout_seconds=POST_TIMEOUT_SECONDS,
+                now=now,
             )
             tasks = [asyncio.create_task(work) for work in (observer.run(), self._passes(reconciler, key, until), process.crashed.wait())]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=LONGEST_LIFE_SECONDS)
@@ -110,7 +125,7 @@ class Stage:
     def delete(self, key: Key, *, after_seconds: float) -> float:
         """Delete the object so many seconds from now; return when that is, by the loop's clock."""
         loop = asyncio.get_running_loop()
-        return loop.call_later(after_seconds, self.kube.delete, key).when()
+        return loop.call_later(after_seconds, self.kube.delete_by_user, key).when()
 
     async def aftermath(self) -> dict[str, Any]:
         """Return the server's state once nothing can be on its way any more."""
@@ -213,7 +228,7 @@ async def test_a_delete_at_any_time_leaves_nothing(stage: Stage, delete_after: f
 @pytest.mark.parametrize("delete_at", range(1, 30))
 async def test_a_delete_between_any_two_calls_leaves_nothing(stage: Stage, delete_at: int) -> None:
     key = stage.create()
-    process = Process(meanwhile=lambda number: stage.kube.delete(key) if number == delete_at else None)
+    process = Process(meanwhile=lambda number: stage.kube.delete_by_user(key) if number == delete_at else None)
     await stage.run(process, key, until=never)
 
     assert len(process.calls) > delete_at

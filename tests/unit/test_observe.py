@@ -335,7 +335,7 @@ async def test_a_slow_queue_holds_up_neither_its_own_nor_another_clusters_look(s
     stage.sky.rows, stage.sky.queues = (a_row(), a_row("b")), {"a": (RUNNING,), "b": (RUNNING,)}
     stage.sky.seconds = {"a": 500.0}
     await asyncio.gather(stage.look(QUEUE), stage.look(other))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0.1)
     before = time()
     assert not (await stage.look(QUEUE)).queue_was_read
     assert (await stage.look(other)).jobs == (RUNNING,)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from skyoperator.admission import Admission
+from skyoperator.hold import Hold
 from skyoperator.observe import Observer
 from skyoperator.sky.types import Cluster, ClusterStatus, Job, JobStatus, Request, RequestStatus, SkyPilotUnreachable
 from skyoperator.subject import Subject
@@ -51,6 +52,7 @@ class Stage:
     sky: FakeSky
     observer: Observer
     admission: Admission
+    hold: Hold
     running: asyncio.Task[None]
     woken: list[float] = field(default_factory=list)
     woken_of: dict[str, int] = field(default_factory=dict)
@@ -77,10 +79,10 @@ class Stage:
 @contextlib.asynccontextmanager
 async def staged(*, limit: int = 8) -> AsyncIterator[Stage]:
     """An observer that runs until the end of the test."""
-    sky, admission = FakeSky(), Admission(limit)
-    observer = Observer(sky, admission=admission, now=now)
+    sky, admission, hold = FakeSky(), Admission(limit), Hold()
+    observer = Observer(sky, admission=admission, hold=hold, now=now)
     running = asyncio.create_task(observer.run())
-    stage = Stage(sky, observer, admission, running)
+    stage = Stage(sky, observer, admission, hold, running)
     yield stage
     for name in stage.followed:
         observer.forget(name)

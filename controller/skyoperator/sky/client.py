@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import aiohttp
@@ -36,6 +37,8 @@ JOBS_TIMEOUT_SECONDS: Final = 60.0
 ENDPOINTS_TIMEOUT_SECONDS: Final = 30.0
 LOG_TIMEOUT_SECONDS: Final = 60.0
 LOG_LIMIT_BYTES: Final = 1 << 20
+REQUEST_LOG_LINES: Final = 200
+"""Of the log of a launch that failed: enough for what every zone of a few regions answered."""
 
 USER: Final[Mapping[str, str]] = {"SKYPILOT_USER_ID": "3cf75ab7", "SKYPILOT_USER": "skyoperator"}
 """Our identity towards a server without authentication; with it the server puts the authenticated user in its place
@@ -86,7 +89,9 @@ class SkyPilotClient:
     async def result_of(self, request_id: str) -> Launched | RequestError:
         """See `SkyPilot.result_of`."""
         outcome = await self._http.outcome(request_id, timeout_seconds=RESULT_TIMEOUT_SECONDS)
-        return outcome.error or Launched(job_id=self._http.server.parsed(_job_id, outcome.value))
+        if outcome.error is None:
+            return Launched(job_id=self._http.server.parsed(_job_id, outcome.value))
+        return replace(outcome.error, log=await self._request_log(request_id))
 
     async def clusters(self) -> tuple[Cluster, ...]:
         """See `SkyPilot.clusters`. A refresh would take a long worker; the server does one by itself every minute."""
@@ -152,6 +157,15 @@ class SkyPilotClient:
             "logs", {**_BASE, **body}, timeout_seconds=LOG_TIMEOUT_SECONDS, limit_bytes=LOG_LIMIT_BYTES
         )
         _value(await self._http.outcome(request_id, timeout_seconds=RESULT_TIMEOUT_SECONDS))
+        return parse.log_text(raw)
+
+    async def _request_log(self, request_id: str) -> str:
+        """Return the end of a request's own log; nothing if it can't be had, since the request's error says enough to go on."""
+        query = [("request_id", request_id), ("follow", "false"), ("format", "plain"), ("tail", str(REQUEST_LOG_LINES))]
+        try:
+            raw = await self._http.get_stream("api/stream", query, timeout_seconds=RESULT_TIMEOUT_SECONDS, limit_bytes=LOG_LIMIT_BYTES)
+        except SkyPilotError:
+            return ""
         return parse.log_text(raw)
 
     async def _requests(self, *query: tuple[str, str]) -> tuple[Request, ...]:

@@ -59,6 +59,12 @@ class Http:
             await self._require_200(path, response)
             return self._request_id(path, response), await _last_lines(response.content, limit_bytes)
 
+    async def get_stream(self, path: str, params: _Query, *, timeout_seconds: float, limit_bytes: int) -> bytes:
+        """Return the last whole lines of a streamed answer, `limit_bytes` at most."""
+        async with self._answer("GET", path, timeout_seconds, params=params) as response:
+            await self._require_200(path, response)
+            return await _last_lines(response.content, limit_bytes)
+
     async def outcome(self, request_id: str, *, timeout_seconds: float) -> parse.Outcome:
         """Return what the request came to, waiting until it has finished. Raises UnknownRequest."""
         path = "api/get"

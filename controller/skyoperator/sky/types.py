@@ -23,6 +23,8 @@ from typing import Final, Protocol
 UID_LABEL: Final = "skyoperator-uid"
 """A key that every cloud takes: GCP allows neither dots nor slashes in keys, and SkyPilot checks all enabled clouds."""
 ATTEMPT_LABEL: Final = "skyoperator-attempt"
+INSTANCE_LABEL: Final = "skyoperator-instance"
+NAMESPACE_LABEL: Final = "skyoperator-namespace"
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -159,10 +161,15 @@ class Launched:
 
 @dataclass(frozen=True, slots=True)
 class RequestError:
-    """Why a request FAILED or was CANCELLED: the exception's class name in SkyPilot and its words without colours."""
+    """Why a request FAILED or was CANCELLED: the exception's class name in SkyPilot and its words without colours.
+
+    `log` is the end of the request's own log, if it was asked for: it alone tells what an API answered that refused a launch
+    (sky/backends/cloud_vm_ray_backend.py:1391). For looking things up in; it is not fit to be shown as it is.
+    """
 
     type: str
     message: str
+    log: str = field(default="", compare=False, repr=False)
 
 
 class SkyPilotError(Exception):
@@ -218,7 +225,7 @@ class SkyPilot(Protocol):
         """
 
     async def result_of(self, request_id: str) -> Launched | RequestError:
-        """Return the outcome of a finished launch. Never blocks on a running one.
+        """Return the outcome of a finished launch, with its log if it failed. Never blocks on a running one.
 
         Raises UnknownRequest; SkyPilotUnreachable, after RESULT_TIMEOUT_SECONDS, if the request is still active.
         """

@@ -13,7 +13,7 @@ from skyoperator.task.infra import outside
 from skyoperator.task.mounts import WORKDIR_ON_NODE, file_mounts, volumes
 from skyoperator.task.problems import JSON, Field, Problem, refuse, under
 from skyoperator.task.resources import alternatives, resources
-from skyoperator.task.secret_envs import ENV_NAME, ill_named
+from skyoperator.task.secret_envs import ENV_NAME, ill_named, unfit
 from skyoperator.task.shape import internal_keys, plain, unreadable
 from skyoperator.task.variables import env_values, filled, left_over
 
@@ -38,6 +38,15 @@ def check(task: Mapping[str, JSON], *, policy: Policy | None = None, secret_name
             *ill_named(whole_task, secret_names),
         )
     )
+
+
+def check_values(task: Mapping[str, JSON], secrets: Mapping[str, str]) -> None:
+    """Raise TaskRejected if a secret's value can't be an environment variable, or is too long beside the task; never show it.
+
+    For a task that passed `check`, before anything is written down: `render` would refuse the same later.
+    """
+    refuse(unfit(secrets))
+    refuse(_too_long(ROOT, task, secrets))
 
 
 def normal(task: Mapping[str, JSON]) -> dict[str, JSON]:
@@ -89,17 +98,18 @@ env_value = of(
 display_name = text(r"(?=.{1,63}$)[A-Za-z0-9]+(?:[._-]{1,2}[A-Za-z0-9]+)*", "at most 63 letters, digits and single ._- between them")
 
 _MANAGED = "belongs to SkyPilot's managed jobs and services, which a SkyCluster is not; remove it"
+_IGNORED = "is for managed jobs, and SkyPilot ignores it on a cluster; remove it, or ask the installer"
 _INTERNAL = "is passed between SkyPilot's own client and server; remove it"
 _REFUSED: Mapping[str, Field] = {
     "secrets": refused("PolicyDenied", "a value here can be read by all who read this object; use spec.secrets"),
     "managed_secrets": refused("PolicyDenied", "hands out secrets of the API server's users; use spec.secrets"),
     "config": refused("PolicyDenied", "changes the API server's settings, pods and identities among them; ask the installer"),
-    "event_callback": refused("PolicyDenied", "runs a command outside the job; remove it"),
-    "api_server_access": refused("PolicyDenied", "hands the API server's credentials to the job; remove it"),
+    "event_callback": refused("PolicyDenied", _IGNORED),
+    "api_server_access": refused("PolicyDenied", _IGNORED),
     "service": refused("PolicyDenied", _MANAGED),
     "pool": refused("PolicyDenied", _MANAGED),
-    "inputs": refused("PolicyDenied", "reads data with the API server's credentials; use file_mounts"),
-    "outputs": refused("PolicyDenied", "writes data with the API server's credentials; write from run"),
+    "inputs": refused("PolicyDenied", "only weighs costs when SkyPilot chooses a cloud; remove it, or ask the installer"),
+    "outputs": refused("PolicyDenied", "only weighs costs when SkyPilot chooses a cloud; remove it, or ask the installer"),
     "file_mounts_mapping": refused("PolicyDenied", _INTERNAL),
     "volume_mounts": refused("PolicyDenied", f"{_INTERNAL[:-9]}use volumes"),
 }
@@ -138,10 +148,10 @@ def _together(path: str, task: Mapping[str, JSON]) -> Iterator[Problem]:
     """Judge what only the task as a whole can show."""
     if "workdir" in task:
         yield from _beside_workdir(path, task)
-    yield from too_long(path, task)
+    yield from _too_long(path, task)
 
 
-def too_long(path: str, task: Mapping[str, JSON], secrets: Mapping[str, str] | None = None) -> Iterator[Problem]:
+def _too_long(path: str, task: Mapping[str, JSON], secrets: Mapping[str, str] | None = None) -> Iterator[Problem]:
     """Yield a problem if what becomes one script on the node is longer than SkyPilot hands over in one piece."""
     variables = {**env_values(task), **(secrets or {})}
     texts = (str(task.get("setup", "")), str(task.get("run", "")), *variables, *variables.values())

@@ -12,16 +12,19 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import kopf
 
 from skyoperator import handlers, probes
 from skyoperator.admission import Admission
 from skyoperator.hold import Hold
-from skyoperator.kube import Key, KubeApi, api_client
+from skyoperator.kube import Key, KubeApi, api_client, is_served
 from skyoperator.lease import Lease
-from skyoperator.metrics import REGISTRY, Held, Launches, Objects
+from skyoperator.metrics import REGISTRY, Held, Launches, Objects, Orphaned
 from skyoperator.observe import Observer
+from skyoperator.orphan_registry import OrphanRegistry
+from skyoperator.orphans import Orphans, instance_label
 from skyoperator.reconcile import Reconciler
 from skyoperator.settings import Settings, SettingsError
 from skyoperator.sky.client import POST_TIMEOUT_SECONDS, SkyPilotClient
@@ -45,9 +48,9 @@ async def run(settings: Settings) -> None:
         hold = Hold()
         observer = Observer(sky, admission=admission, hold=hold)
         workers = make_workers(kube, sky, observer, lease, settings.policy)
-        REGISTRY.register(Objects(workers.phases, workers.oldest_pass_seconds))
-        REGISTRY.register(Launches(lambda: admission.in_flight, lambda: admission.queued))
-        REGISTRY.register(Held(lambda: hold.count))
+        registry = OrphanRegistry(kubernetes, lease, namespaces=settings.namespaces, instance=settings.instance)
+        orphans = make_orphans(sky, registry, workers, settings, lease)
+        measure(workers, admission, hold, orphans)
         web = await probes.serve(
             settings.http_port,
             registry=REGISTRY,
@@ -56,7 +59,8 @@ async def run(settings: Settings) -> None:
         )
         try:
             await acquire(lease)
-            await until_one_ends(lease.hold(), observer.run(), watch(settings, workers), then=workers.stop)
+            watching = handlers.watch(workers, namespaces=settings.namespaces, is_served=partial(is_served, kubernetes))
+            await until_one_ends(lease.hold(), observer.run(), orphans.run(), watching, then=workers.stop)
         finally:
             await lease.release()
             await web.cleanup()
@@ -85,14 +89,23 @@ def make_workers(kube: KubeApi, sky: SkyPilot, observer: Observer, lease: Lease,
     return Workers(reconciler, forget)
 
 
-async def watch(settings: Settings, workers: Workers) -> None:
-    """Watch SkyClusters until a signal."""
-    await kopf.operator(
-        registry=handlers.registry(workers),
-        settings=handlers.settings(),
-        clusterwide=not settings.namespaces,
-        namespaces=settings.namespaces,
+def make_orphans(sky: SkyPilot, registry: OrphanRegistry, workers: Workers, settings: Settings, lease: Lease) -> Orphans:
+    """Return who looks for clusters without an object."""
+    return Orphans(
+        sky,
+        registry,
+        instance=lambda: instance_label(lease.uid, settings.instance),
+        watched=workers.uids,
+        serves=lambda namespace: not settings.namespaces or namespace in settings.namespaces,
     )
+
+
+def measure(workers: Workers, admission: Admission, hold: Hold, orphans: Orphans) -> None:
+    """Let Prometheus see it all."""
+    REGISTRY.register(Objects(workers.phases, workers.oldest_pass_seconds))
+    REGISTRY.register(Launches(lambda: admission.in_flight, lambda: admission.queued))
+    REGISTRY.register(Held(lambda: hold.count))
+    REGISTRY.register(Orphaned(lambda: orphans.count))
 
 
 async def acquire(lease: Lease) -> None:

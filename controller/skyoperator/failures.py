@@ -128,6 +128,8 @@ _CLOUD_WORDS: Final = re.compile(
 )
 """sky/provision/aws/instance.py:145, backends/cloud_vm_ray_backend.py:756, provision/gcp/instance_utils.py:152, azure/instance.py:531."""
 _FOR_THE_COMMAND_LINE: Final = re.compile(r"To keep retrying until the cluster is up, use|Hint: Check Per Resource Hint")
+_ALL_KILLED: Final = re.compile(r"non_137 = next\(.*\n(.*\n)?StopIteration")
+ALL_KILLED: Final = "The job was killed (return code 137): most likely it ran out of memory. Ask for more: resources.memory."
 _END_OF_JOB: Final = re.compile(
     r"^.*\bfailed with return code.*$|^.*\bJob \d+'s setup failed\b.*$|^.*\bskyoperator: not running.*$", re.MULTILINE
 )
@@ -161,7 +163,12 @@ def launch_refused(words: str) -> Failure:
 
 
 def last_words(log: str) -> str:
-    """Return what a job's log says of its end; nothing while it does not say it yet."""
+    """Return what a job's log says of its end; nothing while it does not say it yet.
+
+    If every process ended with 137, SkyPilot's own report of it fails (sky/backends/task_codegen.py:276), and we say it.
+    """
+    if _ALL_KILLED.search(log):
+        return ALL_KILLED
     return "\n".join(match.group(0).strip() for match in _END_OF_JOB.finditer(log))
 
 

@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import time
+from base64 import b64encode
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from random import SystemRandom
@@ -20,7 +21,8 @@ from kubernetes.aio.client.exceptions import ApiException
 from skyoperator.api.v1alpha1 import GROUP, PLURAL, VERSION, ConditionType
 from skyoperator.kube import api_client
 
-from tests.fuzz.objects import POLICY, Made, objects
+from tests.e2e.support import kubectl
+from tests.fuzz.objects import CANARY, POLICY, SECRET, TASKS, Made, objects
 from tests.integration.conftest import Controllers
 from tests.parser.conftest import SkyPilot
 from tests.standin.control import Control
@@ -59,6 +61,10 @@ class Namespace:
 
 @pytest.fixture
 async def here(namespace: str) -> AsyncIterator[Namespace]:
+    data = {key: b64encode(value).decode() for key, value in SECRET.items()}
+    for kind, content in (("Secret", data), ("ConfigMap", dict(TASKS))):
+        manifest = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "known"}, "data": content}
+        kubectl("create", "-n", namespace, "-f", "-", stdin=json.dumps(manifest))
     async with api_client() as client:
         yield Namespace(CustomObjectsApi(client), namespace)
 
@@ -79,12 +85,12 @@ def conditions(body: dict[str, Any]) -> dict[str, str]:
 
 
 def settled(body: dict[str, Any]) -> bool:
-    """Whether the controller has nothing more to do for the object: refused, ended, or up for good."""
+    """Whether the controller has nothing more to do for the object: refused, ended, suspended, or up for good."""
     found = conditions(body)
     if set(found) < set(ConditionType):
         return False
-    ended = "True" in (found["Complete"], found["Failed"])
-    return found["Accepted"] == "False" or ended or (body["status"]["phase"] == "Ready")
+    ended = "True" in (found["Complete"], found["Failed"], found["Suspended"])
+    return found["Accepted"] == "False" or ended or body["status"]["phase"] == "Ready"
 
 
 async def until(what: str, here: Namespace, done: Any) -> list[dict[str, Any]]:
@@ -128,6 +134,7 @@ async def test_a_thousand_objects_of_every_kind(
     control.jobs(seconds=0.05)
     control.set(long_workers=64)
     monkeypatch.setenv("SKYOPERATOR_POLICY", json.dumps(POLICY))
+    monkeypatch.setenv("SKYOPERATOR_MAX_IN_FLIGHT_LAUNCHES", "64")
     process = await controllers.start()
     with capsys.disabled():
         print(f"\n{COUNT} objects, FUZZ_SEED={SEED}")
@@ -151,14 +158,19 @@ async def test_a_thousand_objects_of_every_kind(
     assert not refused, "SkyPilot itself refuses what we accepted"
     assert not {name: found for name, answer in parsed.items() if (found := harm(answer["ok"]))}
 
+    assert CANARY not in json.dumps(every)
+    assert CANARY not in kubectl("get", "events", "-n", controllers.namespace, "-o", "json")
+
     await here.delete_all()
     await until("gone", here, lambda _: False)
     orphaned = sum(body["spec"]["deletionPolicy"] == "Orphan" for body in every)
     assert len(control.world.clusters) <= orphaned
     assert max(control.world.executions.values()) == 1
+    log = process.log.read_text()
+    assert CANARY not in log
     assert process.process is not None
     assert process.process.returncode is None, "the controller has died"
-    assert [line for line in process.log.read_text().splitlines() if _is_error(line)] == []
+    assert [line for line in log.splitlines() if _is_error(line)] == []
 
 
 def _accepted(body: dict[str, Any]) -> str:

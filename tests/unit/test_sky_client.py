@@ -15,6 +15,7 @@ from skyoperator.sky import (
     JobStatus,
     Launched,
     NoCredentials,
+    RequestError,
     RequestFailed,
     SecretDirectory,
     SkyPilotClient,
@@ -216,6 +217,34 @@ async def test_a_question_that_fails_inside_skypilot_leaves_the_server_reachable
     async with client_of(web.post("/queue", accepted), web.get("/api/get", says(500, failed))) as sky:
         with pytest.raises(RequestFailed, match="CommandError: ssh: no route"):
             await sky.jobs("c")
+
+
+FAILED_LAUNCH = json.dumps(
+    {"detail": {"request_id": "r", "status": "FAILED", "error": json.dumps({"type": "ResourcesUnavailableError", "message": "Failed."})}}
+)
+
+
+async def test_a_launch_that_failed_brings_the_end_of_its_own_log() -> None:
+    asked: list[str] = []
+
+    async def stream(http: web.Request) -> web.StreamResponse:
+        asked.append(http.query_string)
+        return web.Response(text="\x1b[33mW\x1b[0m exceeded quota: team\n")
+
+    async with client_of(web.get("/api/get", says(500, FAILED_LAUNCH)), web.get("/api/stream", stream)) as sky:
+        error = await sky.result_of("r")
+    assert isinstance(error, RequestError)
+    assert error.log == "W exceeded quota: team\n"
+    assert asked == ["request_id=r&follow=false&format=plain&tail=200"]
+
+
+@pytest.mark.parametrize("status", [404, 500])
+async def test_a_launch_that_failed_is_known_without_its_log(status: int) -> None:
+    async with client_of(web.get("/api/get", says(500, FAILED_LAUNCH)), web.get("/api/stream", says(status))) as sky:
+        error = await sky.result_of("r")
+    assert error == RequestError("ResourcesUnavailableError", "Failed.")
+    assert isinstance(error, RequestError)
+    assert error.log == ""
 
 
 async def test_polling_requests_is_one_get_and_writes_nothing(sky: SkyPilotClient, control: Control) -> None:

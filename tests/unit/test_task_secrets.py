@@ -3,13 +3,14 @@
 import logging
 import shlex
 import traceback
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from skyoperator.task import TaskRejected, check, masked, render
+from skyoperator.task import TaskRejected, check, check_values, masked, render
 
 from tests.parser.tasks import LABELS, POLICY, secrets, tasks
 
@@ -83,6 +84,11 @@ class TestRendering:
         check({"run": "x" * 40_000}, secret_names=("TOKEN",))
         with pytest.raises(TaskRejected, match="setup, run, envs and secrets are 50005 bytes"):
             rendered({"run": "x" * 40_000}, {"TOKEN": "y" * 10_000})
+
+    @pytest.mark.parametrize(("value", "fits"), [("y" * 8_000, True), ("y" * 10_000, False), ("\0", False)], ids=["fits", "long", "NUL"])
+    def test_what_would_be_refused_is_known_before_it_is_rendered(self, value: str, fits: bool) -> None:
+        with nullcontext() if fits else pytest.raises(TaskRejected):
+            check_values({"run": "x" * 40_000}, {"TOKEN": value})
 
     @unhurried
     @given(

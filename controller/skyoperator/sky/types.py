@@ -23,6 +23,8 @@ from typing import Final, Protocol
 UID_LABEL: Final = "skyoperator-uid"
 """A key that every cloud takes: GCP allows neither dots nor slashes in keys, and SkyPilot checks all enabled clouds."""
 ATTEMPT_LABEL: Final = "skyoperator-attempt"
+INSTANCE_LABEL: Final = "skyoperator-instance"
+NAMESPACE_LABEL: Final = "skyoperator-namespace"
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
 

@@ -102,7 +102,7 @@ http://{{ include "skyoperator.skypilotName" . }}.{{ .Release.Namespace }}.svc:4
 {{- define "skyoperator.controllerRules" -}}
 - apiGroups: [skyoperator.dev]
   resources: [skyclusters]
-  verbs: [get, list, watch, patch, update]
+  verbs: [delete, get, list, watch, patch, update]
 - apiGroups: [skyoperator.dev]
   resources: [skyclusters/status]
   verbs: [get, patch, update]
@@ -112,6 +112,9 @@ http://{{ include "skyoperator.skypilotName" . }}.{{ .Release.Namespace }}.svc:4
 - apiGroups: ["", events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+- apiGroups: [""]
+  resources: [configmaps, secrets]
+  verbs: [get]
 {{- end }}
 
 {{- /* Two controllers on one object would launch it twice: fails if another release serves the namespace of (list . namespace). */ -}}

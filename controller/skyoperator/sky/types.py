@@ -3,7 +3,7 @@
     SkyPilot (Protocol)  one method per question, typed answer
     SkyPilotError        one family of errors, told apart by what the caller may conclude:
 
-        Unreachable ── nothing is known; what we sent may or may not have been executed
+        Unreachable ── nothing is known; what we sent may or may not have been executed (RejectsUs: for want of credentials)
         Refused ────── answered with a 4xx: certainly not executed
         RequestFailed  reachable, but this one question failed inside SkyPilot
         UnknownRequest, NoSuchCluster, ClusterNotUp ── an answer, not a fault
@@ -178,6 +178,10 @@ class SkyPilotError(Exception):
 
 class SkyPilotUnreachable(SkyPilotError):  # noqa: N818 - named after what it means to the caller
     """No usable answer: connection, time-out, credentials, server fault or version. What we asked stays unknown."""
+
+
+class SkyPilotRejectsUs(SkyPilotUnreachable):
+    """A server answers, and takes none of our credentials: they are wrong, or it is not the server that gave them to us."""
 
 
 class SkyPilotRefused(SkyPilotError):  # noqa: N818

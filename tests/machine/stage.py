@@ -68,8 +68,21 @@ class Stage:
         kube: Any = Stepped(self.kube)
         sky: Any = Stepped(self.door)
         self._reconciler = Reconciler(
-            kube=kube, sky=sky, observer=observer, holder=self, post_timeout_seconds=POST_TIMEOUT_SECONDS, now=lambda: at(self.now)
+            kube=kube,
+            sky=sky,
+            observer=observer,
+            holder=self,
+            installation=self,
+            post_timeout_seconds=POST_TIMEOUT_SECONDS,
+            now=lambda: at(self.now),
         )
+
+    def label(self) -> str:
+        """The installation's, on every cluster."""
+        return "test"
+
+    async def release(self, cluster_name: str) -> None:
+        """What is left behind on purpose is the model's own to know."""
 
     @property
     def server(self) -> Server:

@@ -29,7 +29,7 @@ from skyoperator.teardown import SETTLE_TIME
 from tests.standin.control import Control
 from tests.standin.server import serving
 from tests.unit.build import JOB, NAME, NOW, an_object
-from tests.unit.fakes import Crash, Door, FakeKube, Process
+from tests.unit.fakes import AnInstallation, Crash, Door, FakeKube, Process
 
 CALLS_AT_MOST = 75
 """No life below makes more calls: test_no_life_outlasts_the_crashes."""
@@ -51,14 +51,6 @@ Until = Callable[[SkyCluster], bool]
 class AlwaysHeld:
     def seconds_left(self) -> float:
         return 60.0
-
-
-class AnInstallation:
-    def label(self) -> str:
-        return "test"
-
-    async def release(self, cluster_name: str) -> None:
-        raise AssertionError("nothing here is left behind on purpose")
 
 
 def now() -> datetime:

@@ -163,7 +163,7 @@ class Launched:
 class RequestError:
     """Why a request FAILED or was CANCELLED: the exception's class name in SkyPilot and its words without colours.
 
-    `log` is the end of the request's own log, if it was asked for: it alone tells what an API answered that refused a launch
+    `log` is the end of the provision log of a launch: it alone tells what an API answered that refused one
     (sky/backends/cloud_vm_ray_backend.py:1391). For looking things up in; it is not fit to be shown as it is.
     """
 
@@ -229,7 +229,7 @@ class SkyPilot(Protocol):
         """
 
     async def result_of(self, request_id: str) -> Launched | RequestError:
-        """Return the outcome of a finished launch, with its log if it failed. Never blocks on a running one.
+        """Return the outcome of a finished launch, with the provision log if it failed. Never blocks on a running one.
 
         Raises UnknownRequest; SkyPilotUnreachable, after RESULT_TIMEOUT_SECONDS, if the request is still active.
         """

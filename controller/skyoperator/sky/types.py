@@ -3,7 +3,7 @@
     SkyPilot (Protocol)  one method per question, typed answer
     SkyPilotError        one family of errors, told apart by what the caller may conclude:
 
-        Unreachable ── nothing is known; what we sent may or may not have been executed
+        Unreachable ── nothing is known; what we sent may or may not have been executed (RejectsUs: for want of credentials)
         Refused ────── answered with a 4xx: certainly not executed
         RequestFailed  reachable, but this one question failed inside SkyPilot
         UnknownRequest, NoSuchCluster, ClusterNotUp ── an answer, not a fault
@@ -23,6 +23,8 @@ from typing import Final, Protocol
 UID_LABEL: Final = "skyoperator-uid"
 """A key that every cloud takes: GCP allows neither dots nor slashes in keys, and SkyPilot checks all enabled clouds."""
 ATTEMPT_LABEL: Final = "skyoperator-attempt"
+INSTANCE_LABEL: Final = "skyoperator-instance"
+NAMESPACE_LABEL: Final = "skyoperator-namespace"
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -176,6 +178,10 @@ class SkyPilotError(Exception):
 
 class SkyPilotUnreachable(SkyPilotError):  # noqa: N818 - named after what it means to the caller
     """No usable answer: connection, time-out, credentials, server fault or version. What we asked stays unknown."""
+
+
+class SkyPilotRejectsUs(SkyPilotUnreachable):
+    """A server answers, and takes none of our credentials: they are wrong, or it is not the server that gave them to us."""
 
 
 class SkyPilotRefused(SkyPilotError):  # noqa: N818

@@ -88,9 +88,9 @@ def suspended(this: SkyCluster, world: World, _order: Order) -> Decision | None:
     """As batch/v1's Job: nothing runs while the object is suspended, and what comes after begins anew."""
     if not this.spec.suspend:
         return None
-    if this.status.launch is not None and not records.is_over(this.status):
-        return Decision(records.suspended(this.status, world.now), None, 0)
     status = records.suspended(this.status, world.now)
+    if status != this.status:
+        return Decision(status, None, 0)
     if nothing_to_tear_down(this, world):
         was_seen = status.launch is not None or world.cluster is not None
         return Decision(status, None, None if was_seen else LATER_SECONDS)

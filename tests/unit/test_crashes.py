@@ -53,6 +53,14 @@ class AlwaysHeld:
         return 60.0
 
 
+class AnInstallation:
+    def label(self) -> str:
+        return "test"
+
+    async def release(self, cluster_name: str) -> None:
+        raise AssertionError("nothing here is left behind on purpose")
+
+
 def now() -> datetime:
     return NOW + timedelta(seconds=asyncio.get_running_loop().time())
 
@@ -75,7 +83,13 @@ class Stage:
             kube: Any = Door(self.kube, process)
             observer = Observer(sky, admission=Admission(8), hold=Hold(), now=now)
             reconciler = Reconciler(
-                kube=kube, sky=sky, observer=observer, holder=AlwaysHeld(), post_timeout_seconds=POST_TIMEOUT_SECONDS, now=now
+                kube=kube,
+                sky=sky,
+                observer=observer,
+                holder=AlwaysHeld(),
+                installation=AnInstallation(),
+                post_timeout_seconds=POST_TIMEOUT_SECONDS,
+                now=now,
             )
             tasks = [asyncio.create_task(work) for work in (observer.run(), self._passes(reconciler, key, until), process.crashed.wait())]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=LONGEST_LIFE_SECONDS)

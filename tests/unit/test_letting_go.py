@@ -17,10 +17,14 @@ every_state = pytest.mark.parametrize("this", EVERY_STATE.values(), ids=EVERY_ST
 ELSEWHERE: dict[str, Any] = {"server": "another", "empty_seconds": 100.0}
 
 
+def abandon(this: SkyCluster) -> SkyCluster:
+    return this.model_copy(update={"abandoned": True, "deleting": False, "finalizers": (FINALIZER,)})
+
+
 class TestAbandon:
     @every_state
     def test_it_lets_go_at_once_in_every_state_and_asks_skypilot_nothing(self, this: SkyCluster) -> None:
-        abandoned = this.model_copy(update={"abandoned": True})
+        abandoned = abandon(this)
         assert subject_of(abandoned) is None
         for deleting in (False, True):
             decision = decide(abandoned.model_copy(update={"deleting": deleting}), an_outage())
@@ -28,7 +32,7 @@ class TestAbandon:
 
     @every_state
     def test_it_is_said_and_then_silent(self, this: SkyCluster) -> None:
-        abandoned = this.model_copy(update={"abandoned": True})
+        abandoned = abandon(this)
         let_go = after(abandoned, an_outage()).model_copy(update={"finalizers": ()})
         assert condition(let_go.status, ConditionType.READY) == ("False", "Abandoned")
         assert condition(let_go.status, ConditionType.STALLED) == ("True", "Abandoned")

@@ -219,28 +219,32 @@ async def test_a_question_that_fails_inside_skypilot_leaves_the_server_reachable
             await sky.jobs("c")
 
 
-FAILED_LAUNCH = json.dumps(
-    {"detail": {"request_id": "r", "status": "FAILED", "error": json.dumps({"type": "ResourcesUnavailableError", "message": "Failed."})}}
-)
+FAILED_ROW = {
+    "request_id": "r",
+    "cluster_name": "c",
+    "status": "FAILED",
+    "error": json.dumps({"type": "ResourcesUnavailableError", "message": "Failed."}),
+}
+FAILED_LAUNCH = json.dumps({"detail": FAILED_ROW})
 
 
-async def test_a_launch_that_failed_brings_the_end_of_its_own_log() -> None:
-    asked: list[str] = []
+async def test_a_launch_that_failed_brings_the_end_of_its_provision_log() -> None:
+    asked: list[tuple[str, str]] = []
 
-    async def stream(http: web.Request) -> web.StreamResponse:
-        asked.append(http.query_string)
+    async def logs(http: web.Request) -> web.StreamResponse:
+        asked.append((http.query_string, (await http.json())["cluster_name"]))
         return web.Response(text="\x1b[33mW\x1b[0m exceeded quota: team\n")
 
-    async with client_of(web.get("/api/get", says(500, FAILED_LAUNCH)), web.get("/api/stream", stream)) as sky:
+    async with client_of(web.get("/api/get", says(500, FAILED_LAUNCH)), web.post("/provision_logs", logs)) as sky:
         error = await sky.result_of("r")
     assert isinstance(error, RequestError)
     assert error.log == "W exceeded quota: team\n"
-    assert asked == ["request_id=r&follow=false&format=plain&tail=200"]
+    assert asked == [("follow=false&tail=200", "c")]
 
 
 @pytest.mark.parametrize("status", [404, 500])
 async def test_a_launch_that_failed_is_known_without_its_log(status: int) -> None:
-    async with client_of(web.get("/api/get", says(500, FAILED_LAUNCH)), web.get("/api/stream", says(status))) as sky:
+    async with client_of(web.get("/api/get", says(500, FAILED_LAUNCH)), web.post("/provision_logs", says(status))) as sky:
         error = await sky.result_of("r")
     assert error == RequestError("ResourcesUnavailableError", "Failed.")
     assert isinstance(error, RequestError)

@@ -11,7 +11,6 @@ from skyoperator.task.names import cluster_name, job_name
 from skyoperator.task.policy import check, check_values
 from skyoperator.task.problems import JSON, TaskRejected
 from skyoperator.task.render import has_run, render
-from skyoperator.task.secret_envs import masked
 
 __all__ = [
     "JSON",
@@ -25,7 +24,6 @@ __all__ = [
     "digest",
     "has_run",
     "job_name",
-    "masked",
     "parse",
     "read_policy",
     "render",

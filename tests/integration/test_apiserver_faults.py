@@ -150,7 +150,7 @@ async def test_rights_taken_away_and_given_back(stage: Stage, rights: str) -> No
     stage.api.drop_watches()
     meanwhile = stage.apply("meanwhile")
     kubectl("delete", "skyc", "before", "-n", stage.namespace, "--wait=false")
-    await stage.logged("forbidden", "cannot list resource", seconds=60)
+    await stage.logged("forbidden", "cannot watch resource", seconds=60)
     kubectl("apply", "-n", stage.namespace, "-f", "-", stdin=rights)
     await reached(meanwhile, "Succeeded", seconds=90)
     await gone(before)

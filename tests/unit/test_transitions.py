@@ -9,7 +9,7 @@ from skyoperator.world import ABSENT, World
 
 from tests.unit.build import a_cluster, a_job, a_request, a_world, after, an_object, an_outage
 from tests.unit.situations import WORLDS
-from tests.unit.states import EDITED, EVERY_STATE, LAUNCHING, NEW, RUNNING, is_seen, reached
+from tests.unit.states import EDITED, EVERY_STATE, LAUNCHING, NEW, is_seen, reached
 
 PASSES = 4
 """No world takes more to come to rest."""

@@ -30,10 +30,11 @@ def retry_later(this: SkyCluster, world: World, _order: Order) -> Decision | Non
 
 
 def rejected(this: SkyCluster, _world: World, order: Order) -> Decision | None:
-    """What is not accepted is not launched; an edit heals it, or that what it refers to appears."""
+    """What is not accepted is not launched; an edit heals it, or a change of what it refers to."""
     if order.accepted.ok:
         return None
-    heals = order.accepted.reason in HEALS_BY_ITSELF or order.inputs.fault is not None
+    refers = bool(this.spec.task_ref or this.spec.secrets)
+    heals = refers or order.accepted.reason in HEALS_BY_ITSELF
     return Decision(this.status, None, LATER_SECONDS if heals else None)
 
 

@@ -41,9 +41,11 @@ def summarized(this: SkyCluster, status: SkyClusterStatus, world: World, order: 
 
 
 def phase_of(this: SkyCluster, status: SkyClusterStatus, world: World, order: Order) -> Phase:
-    """Return the one word for the state that the records describe."""
+    """Return the one word for the state that the records describe; of an abandoned object it is the last one that was known."""
     if this.deleting:
         return Phase.DELETING
+    if this.abandoned and status.phase is not None:
+        return status.phase
     if is_finished(status):
         return _phase_after_the_end(this, status, world, order)
     if this.spec.suspend:

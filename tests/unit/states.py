@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from skyoperator import task
-from skyoperator.api.v1alpha1 import SkyCluster
+from skyoperator.api.v1alpha1 import Phase, SkyCluster
 from skyoperator.sky.types import Cluster, ClusterStatus, JobStatus, Launched, RequestError, RequestStatus
 from skyoperator.world import World
 
@@ -23,6 +23,7 @@ from tests.unit.build import (
     a_world,
     after,
     an_object,
+    an_outage,
     decide,
     edited,
     with_status,
@@ -73,7 +74,11 @@ def _ready(this: SkyCluster) -> SkyCluster:
 
 def reached(this: SkyCluster) -> datetime:
     """When the object came into its state."""
-    return max((condition.last_transition_time for condition in this.status.conditions), default=NOW)
+    moments = [condition.last_transition_time for condition in this.status.conditions]
+    due = this.status.failures.next_retry_time if this.status.failures else None
+    if due is not None and this.status.phase is Phase.QUEUED:
+        moments.append(due)
+    return max(moments, default=NOW)
 
 
 def is_seen(this: SkyCluster) -> bool:
@@ -112,7 +117,8 @@ FAILED = after(FAILED_STOPPING, gone())
 LAUNCH_FAILED = after(
     LAUNCHING, a_world(launch=a_request(RequestStatus.FAILED), outcome=RequestError("ResourcesUnavailableError", "no GPU"))
 )
-KEPT = after(_running(an_object(RUN, whenFinished="Keep")), with_job(JobStatus.SUCCEEDED), idle())
+RUNNING_KEEP = _running(an_object(RUN, whenFinished="Keep"))
+KEPT = after(RUNNING_KEEP, with_job(JobStatus.SUCCEEDED), idle())
 KEPT_IDLE = after(_running(an_object(RUN, whenFinished="Keep", autostop={"idleMinutes": 5})), with_job(JobStatus.SUCCEEDED), idle())
 KEPT_STOPPING = after(KEPT_IDLE, idle(NOW + timedelta(minutes=5)))
 KEPT_STOPPED = after(KEPT_STOPPING, gone(NOW + timedelta(minutes=6)))
@@ -127,6 +133,7 @@ LIMIT_STOPPING = after(RETRY_RUNNING, with_job(JobStatus.FAILED, A_MINUTE_LATER,
 LIMIT_EXCEEDED = after(LIMIT_STOPPING, gone(A_MINUTE_LATER))
 
 SUSPENDED_NEW = after(an_object(suspend=True), a_world())
+SUSPENDED_UNSEEN = after(an_object(suspend=True), an_outage())
 SUSPENDING = after(edited(RUNNING, suspend=True), with_job(JobStatus.RUNNING))
 SUSPENDED = after(SUSPENDING, gone())
 RESUMED = after(edited(SUSPENDED, suspend=False), a_world(A_MINUTE_LATER))
@@ -146,6 +153,7 @@ PLAIN_DEADLINE = after(_ready(an_object(NO_RUN, activeDeadlineSeconds=60)), idle
 PLAIN_SICK = after(READY, a_world(cluster=a_cluster(ClusterStatus.INIT)))
 SETUP_EDIT = edited(READY, task={**NO_RUN, "setup": "pip install y"})
 EDITING_QUEUED = after(SETUP_EDIT, a_world(cluster=a_cluster(), may_launch=False))
+EDITED_AWAY = after(SETUP_EDIT, an_outage())
 EDITING_IN_PLACE = after(SETUP_EDIT, idle())
 EDITING_ANEW = after(edited(READY, task={"resources": {"infra": "k8s", "cpus": 8}}), idle())
 EDITED_TO_RUN = after(edited(READY, task=RUN), idle())
@@ -177,6 +185,7 @@ EVERY_STATE = {
     "failed, stopping": FAILED_STOPPING,
     "failed": FAILED,
     "launch failed": LAUNCH_FAILED,
+    "running, to be kept": RUNNING_KEEP,
     "kept": KEPT,
     "kept, idle": KEPT_IDLE,
     "kept, stopping": KEPT_STOPPING,
@@ -190,6 +199,7 @@ EVERY_STATE = {
     "backoff limit exceeded, stopping": LIMIT_STOPPING,
     "backoff limit exceeded": LIMIT_EXCEEDED,
     "suspended, never launched": SUSPENDED_NEW,
+    "suspended, never seen": SUSPENDED_UNSEEN,
     "suspended, stopping": SUSPENDING,
     "suspended": SUSPENDED,
     "suspended, rejected": SUSPENDED_REJECTED,
@@ -207,6 +217,7 @@ EVERY_STATE = {
     "plain, sick": PLAIN_SICK,
     "plain, edited": SETUP_EDIT,
     "plain, edited, queued": EDITING_QUEUED,
+    "plain, edited, server away": EDITED_AWAY,
     "plain, edited, same cluster": EDITING_IN_PLACE,
     "plain, edited, new cluster": EDITING_ANEW,
     "plain, edit refused": EDITED_TO_RUN,

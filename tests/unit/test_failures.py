@@ -9,12 +9,14 @@ from typing import Any, Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from skyoperator.api.v1alpha1 import Reason
+from skyoperator.api.v1alpha1 import Reason, RetryReason, SkyClusterSpec
 from skyoperator.failures import HEAD_LIMIT, LOST, MESSAGE_LIMIT, Failure, bounded, last_words, launch_refused, of_job, of_launch
 from skyoperator.sky.types import JobStatus, RequestError
 
+ROOT: Final = Path(__file__).resolve().parents[2]
 ANSWERS: Final[dict[str, dict[str, Any]]] = json.loads(Path(__file__).with_name("failures.json").read_text())
 LAUNCHES: Final = {**ANSWERS["recorded"], **ANSWERS["written"]}
+REFUSED: Final = "Failed to acquire resources in context in-cluster for {Kubernetes(cpus=1)}."
 JOBS: Final = ANSWERS["jobs"]
 
 
@@ -45,6 +47,21 @@ def test_a_job_that_failed_says_it_in_its_own_words(name: str) -> None:
     assert answer["shows"] in failure.message
 
 
+def documented() -> dict[str, str]:
+    """Reason to whether it is retried, as the table in docs/failures.md has it."""
+    table = (ROOT / "docs" / "failures.md").read_text().partition("## Reasons")[2].partition("## ")[0]
+    rows = [row.split(" | ") for row in table.splitlines() if row.startswith("| `")]
+    return {row[0].strip("|` "): row[2] for row in rows}
+
+
+def test_the_documentation_names_every_reason_of_a_failure_and_whether_it_is_retried() -> None:
+    by_default = SkyClusterSpec(task={}).retry_on
+    expected = {word.value: "yes" if word in by_default else "can be" for word in RetryReason}
+    said = documented()
+    assert {answer["reason"] for answer in [*LAUNCHES.values(), *JOBS.values()]} <= said.keys()
+    assert {reason: retried for reason, retried in said.items() if retried != "no"} == expected
+
+
 def test_a_log_that_does_not_speak_of_the_end_yet_has_no_last_words() -> None:
     assert last_words("(train, pid=12) step 1 failed, trying again\n(train, pid=12) step 2\n") == ""
 
@@ -57,23 +74,28 @@ def test_a_job_that_did_not_run_because_of_the_fence_says_so() -> None:
 
 def test_the_last_refusal_counts() -> None:
     """One zone after the other refuses; SkyPilot gives up after the last."""
-    refusal = "W 11-25 21:34:21.097 PID=95 instance.py:145] create_instances: Attempt failed with An error occurred ({code}): no\n"
+    refusal = "D 11-25 21:34:21.097 PID=95 provisioner.py:361] botocore.exceptions.ClientError: An error occurred ({code}): no\n"
     log = refusal.format(code="InsufficientInstanceCapacity") + refusal.format(code="VcpuLimitExceeded")
-    assert of_launch(RequestError("ResourcesUnavailableError", "Failed.", log)).reason is Reason.QUOTA_EXCEEDED
+    assert of_launch(RequestError("ResourcesUnavailableError", REFUSED, log)).reason is Reason.QUOTA_EXCEEDED
 
 
 def test_what_the_error_says_itself_outranks_its_log() -> None:
     log = LAUNCHES["resource-quota"]["log"]
-    error = RequestError("ResourcesUnavailableError", "Reason: ErrImagePull: not found", log)
+    error = RequestError("ResourcesUnavailableError", f"{REFUSED}\nReason: ErrImagePull: not found", log)
     assert of_launch(error).reason is Reason.IMAGE_PULL_FAILED
+
+
+def test_the_log_of_an_earlier_launch_is_not_taken_for_this_ones() -> None:
+    error = RequestError("ResourcesUnavailableError", LAUNCHES["no-node-has-the-gpu"]["message"], LAUNCHES["resource-quota"]["log"])
+    assert of_launch(error).reason is Reason.NO_CAPACITY
 
 
 def test_of_a_refusal_only_the_message_is_shown() -> None:
     """An API may repeat what it was sent, and that may hold a secret."""
     body = {"kind": "Status", "message": "no", "details": {"causes": [{"message": "hf_canary"}]}, "object": {"env": "hf_canary"}}
     log = f"W 11-25 21:34:21.097 PID=95 instance.py:2628] HTTP response body: {json.dumps(body)}\nexport HF_TOKEN=hf_canary\n"
-    message = of_launch(RequestError("ResourcesUnavailableError", "Failed.", log)).message
-    assert message == "Failed.\nReason: no"
+    message = of_launch(RequestError("ResourcesUnavailableError", REFUSED, log)).message
+    assert message == f"{REFUSED}\nReason: no"
 
 
 @pytest.mark.parametrize("type_", sorted(LOST))

@@ -77,6 +77,10 @@ http://{{ include "skyoperator.skypilotName" . }}.{{ .Release.Namespace }}.svc:4
 {{- end -}}
 {{- end }}
 
+{{- define "skyoperator.tokenSecret" -}}
+{{ include "skyoperator.skypilotName" . }}-token
+{{- end }}
+
 {{- /* The generated password: the one of the Secret in the cluster if there is one. */ -}}
 {{- define "skyoperator.password" -}}
 {{- $secret := lookup "v1" "Secret" .Release.Namespace (include "skyoperator.credentialsSecret" .) -}}

@@ -11,7 +11,7 @@ import os
 import time
 from base64 import b64encode
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from random import SystemRandom
 from typing import Any
 
@@ -30,7 +30,7 @@ from tests.standin.control import Control
 COUNT = int(os.environ.get("FUZZ_OBJECTS", "1000"))
 SEED = int(os.environ.get("FUZZ_SEED") or SystemRandom().randrange(2**32))
 AT_ONCE = 16
-LONGEST_SECONDS = 600
+STUCK_SECONDS = 120
 LAUNCHED_SHARE = 0.3
 
 
@@ -91,20 +91,19 @@ def settled(body: dict[str, Any]) -> bool:
     return found["Accepted"] == "False" or ended or body["status"]["phase"] == "Ready"
 
 
-async def until(what: str, here: Namespace, done: Any) -> list[dict[str, Any]]:
-    """Return the objects once `done` holds for all of them; fail with the first few for which it does not."""
-    left: list[dict[str, Any]] = []
-    try:
-        async with asyncio.timeout(LONGEST_SECONDS):
-            while True:
-                every = await here.list()
-                left = [body for body in every if not done(body)]
-                if not left:
-                    return every
-                await asyncio.sleep(2)
-    except TimeoutError:
-        shown = json.dumps([{**body, "metadata": body["metadata"]["name"]} for body in left[:3]], indent=1)[:6000]
-        raise AssertionError(f"after {LONGEST_SECONDS} s {len(left)} objects are not {what}: {shown}") from None
+async def until(what: str, here: Namespace, done: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    """Return the objects once `done` holds for all of them; fail with a few for which it does not, if their number stands still."""
+    number, since = -1, time.monotonic()
+    while True:
+        every = await here.list()
+        left = [body for body in every if not done(body)]
+        if not left:
+            return every
+        if len(left) != number:
+            number, since = len(left), time.monotonic()
+        shown = [{**body, "metadata": body["metadata"]["name"]} for body in left[:3]]
+        assert time.monotonic() - since < STUCK_SECONDS, f"{number} objects are not {what}: {json.dumps(shown, indent=1)[:6000]}"
+        await asyncio.sleep(2)
 
 
 def harm(out: dict[str, Any], task: dict[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ import time
 from base64 import b64encode
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
 from random import SystemRandom
 from typing import Any
 
@@ -56,6 +57,18 @@ class Namespace:
     async def delete_all(self) -> None:
         await self._api.delete_collection_namespaced_custom_object(*self._where)
 
+    async def let_go(self) -> None:
+        """Delete what a failed test left, finalizers and all."""
+        await self.delete_all()
+        for body in await self.list():
+            with suppress(ApiException):
+                await self._api.patch_namespaced_custom_object(
+                    *self._where,
+                    body["metadata"]["name"],
+                    {"metadata": {"finalizers": None}},
+                    _content_type="application/merge-patch+json",
+                )
+
 
 @pytest.fixture
 async def here(namespace: str) -> AsyncIterator[Namespace]:
@@ -64,7 +77,9 @@ async def here(namespace: str) -> AsyncIterator[Namespace]:
         manifest = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "known"}, "data": content}
         kubectl("create", "-n", namespace, "-f", "-", stdin=json.dumps(manifest))
     async with api_client() as client:
-        yield Namespace(CustomObjectsApi(client), namespace)
+        this = Namespace(CustomObjectsApi(client), namespace)
+        yield this
+        await this.let_go()
 
 
 async def create_all(here: Namespace, every: Iterable[Made]) -> Counter[tuple[str, int]]:

@@ -20,7 +20,7 @@ from skyoperator import handlers, probes
 from skyoperator.admission import Admission
 from skyoperator.hold import Hold
 from skyoperator.kube import Key, KubeApi, api_client, is_served
-from skyoperator.lease import Lease
+from skyoperator.lease import Lease, LeaseLostError
 from skyoperator.login_secret import LoginSecret
 from skyoperator.metrics import REGISTRY, Held, Launches, Objects, Orphaned
 from skyoperator.observe import Observer
@@ -165,6 +165,9 @@ def main() -> int:
         asyncio.run(run(settings))
     except asyncio.CancelledError:
         logger.info("stopped while standing by")
+    except LeaseLostError as error:
+        logger.warning("%s: another controller may be active. This one ends, and stands by once it is started again.", error)
+        return 1
     return 0
 
 

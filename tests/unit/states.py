@@ -133,6 +133,7 @@ LIMIT_STOPPING = after(RETRY_RUNNING, with_job(JobStatus.FAILED, A_MINUTE_LATER,
 LIMIT_EXCEEDED = after(LIMIT_STOPPING, gone(A_MINUTE_LATER))
 
 SUSPENDED_NEW = after(an_object(suspend=True), a_world())
+SUSPENDED_UNSEEN = after(an_object(suspend=True), an_outage())
 SUSPENDING = after(edited(RUNNING, suspend=True), with_job(JobStatus.RUNNING))
 SUSPENDED = after(SUSPENDING, gone())
 RESUMED = after(edited(SUSPENDED, suspend=False), a_world(A_MINUTE_LATER))
@@ -198,6 +199,7 @@ EVERY_STATE = {
     "backoff limit exceeded, stopping": LIMIT_STOPPING,
     "backoff limit exceeded": LIMIT_EXCEEDED,
     "suspended, never launched": SUSPENDED_NEW,
+    "suspended, never seen": SUSPENDED_UNSEEN,
     "suspended, stopping": SUSPENDING,
     "suspended": SUSPENDED,
     "suspended, rejected": SUSPENDED_REJECTED,

@@ -198,6 +198,10 @@ class TestSkyPilot:
         assert server_config(workloads={"namespace": "gpu"})["kubernetes"]["namespace"] == "gpu"
         assert 'is "sky-system", the release namespace' in refusal({"workloads": {"namespace": NAMESPACE}})
 
+    def test_a_pod_waits_for_a_node_as_long_as_the_value_says(self) -> None:
+        assert server_config()["kubernetes"]["provision_timeout"] == 600
+        assert server_config(skypilot={"provisionTimeoutSeconds": 20})["kubernetes"]["provision_timeout"] == 20
+
     def test_the_installers_config_wins(self) -> None:
         config = server_config(skypilot={"config": {"kubernetes": {"provision_timeout": -1}, "gcp": {"project_id": "p"}}})
         assert config["kubernetes"]["provision_timeout"] == -1

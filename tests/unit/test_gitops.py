@@ -41,6 +41,7 @@ TABLE = [
     ("backoff limit exceeded, stopping", Phase.STOPPING, "Failed", "Degraded"),
     ("backoff limit exceeded", Phase.FAILED, "Failed", "Degraded"),
     ("suspended, never launched", Phase.SUSPENDED, "Current", "Suspended"),
+    ("suspended, never seen", Phase.PENDING, "InProgress", "Progressing"),
     ("suspended, stopping", Phase.STOPPING, "InProgress", "Progressing"),
     ("suspended", Phase.SUSPENDED, "Current", "Suspended"),
     ("suspended, rejected", Phase.SUSPENDED, "Failed", "Degraded"),

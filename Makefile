@@ -47,6 +47,10 @@ parser: venv tools $(SKYPILOT_PYTHON) ## tests/parser: SkyPilot's own parser ove
 integration: cluster-up ## tests/integration: the real kube-apiserver, a stand-in for SkyPilot
 	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/integration
 
+.PHONY: bench
+bench: cluster-up ## tests/bench: speed, memory and load with CLUSTERS=1000, printed beside the targets
+	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) python -m tests.bench $(or $(CLUSTERS),1000)
+
 .PHONY: e2e
 e2e: cluster-up images tools ## tests/e2e: real kubelet, real SkyPilot, processes killed
 	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/e2e

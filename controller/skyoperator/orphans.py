@@ -85,6 +85,10 @@ class Orphans:
         """How many there are."""
         return len(self._orphans)
 
+    def label(self) -> str:
+        """Return the value that all clusters of this installation are labelled with."""
+        return self._instance()
+
     async def run(self) -> NoReturn:
         """Look for ever."""
         while True:
@@ -117,7 +121,7 @@ class Orphans:
         await self._prune({cluster.name for cluster in clusters})
 
     def _unwatched(self, clusters: Iterable[Cluster]) -> list[Cluster]:
-        instance, watched = self._instance(), set(self._watched())
+        instance, watched = self.label(), set(self._watched())
         ours = (cluster for cluster in clusters if cluster.labels.get(INSTANCE_LABEL) == instance)
         return [it for it in ours if it.uid_label not in watched and self._serves(it.labels.get(NAMESPACE_LABEL, ""))]
 

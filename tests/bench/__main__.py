@@ -6,6 +6,7 @@ import asyncio
 import random
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +16,7 @@ from skyoperator.kube import api_client
 from skyoperator.lanes import QUICK_READERS
 
 from tests.bench.stage import Controller, Objects, controller, quantiles, report, seconds_until, watched
-from tests.e2e.support import kubectl
+from tests.e2e.support import KubectlError, kubectl
 from tests.standin.control import Control
 from tests.standin.server import serving
 
@@ -45,9 +46,8 @@ async def applied_at_once(objects: Objects, count: int) -> None:
     created_after = time.monotonic() - began_at
     await objects.until(lambda status: len(status) == count and all(one.get("phase") for one in status.values()), seconds=1800)
     recorded_after = time.monotonic() - began_at
-    report(
-        f"{count} applied at once: recorded in status", f"{count / recorded_after:.0f}/s (created {count / created_after:.0f}/s)", "> 10/s"
-    )
+    rates = f"{count / recorded_after:.0f}/s (created {count / created_after:.0f}/s)"
+    report(f"{count} applied at once: recorded in status", rates, "> 10/s")
     await objects.until(lambda status: all(one.get("phase") == "Running" for one in status.values()), seconds=3600)
     took = time.monotonic() - began_at
     report(f"{count} launched, {MAX_IN_FLIGHT} in flight", f"{took:.0f} s, {objects.writes / count:.1f} writes each")
@@ -69,7 +69,7 @@ async def jobs_end(objects: Objects, control: Control, count: int) -> None:
 
     async def ends(name: str) -> float:
         await asyncio.sleep(random.uniform(0, 20))
-        (job,) = control.world.clusters[_cluster_of(objects, name)].jobs
+        job = control.world.clusters[_cluster_of(objects, name)].jobs[0]
         if job.work is not None:
             job.work.cancel()
         job.status, job.end_at = "SUCCEEDED", time.time()
@@ -86,7 +86,7 @@ async def rows_change(objects: Objects, control: Control) -> None:
     latencies = []
     for name in random.sample(running, min(8, len(running))):
         control.break_cluster(_cluster_of(objects, name))
-        latencies.append(await seconds_until(objects, name, lambda one: one["cluster"].get("status") != "UP", at_most=120))
+        latencies.append(await seconds_until(objects, name, lambda one: one.get("cluster", {}).get("status") != "UP", at_most=120))
         await asyncio.sleep(random.uniform(0, SPACED_SECONDS))
     report("a row's change -> status", quantiles(latencies), "p50 < 5 s")
 
@@ -102,23 +102,28 @@ async def bench(count: int) -> None:
     kubectl("create", "namespace", namespace)
     with TemporaryDirectory() as directory:
         try:
-            async with api_client() as client, watched(client, namespace) as objects, serving(control) as endpoint:
-                async with controller(namespace, endpoint, Path(directory), max_in_flight=MAX_IN_FLIGHT) as process:
-                    await applied_at_once(objects, count)
-                    await idle(objects, process)
-                    await rows_change(objects, control)
-                    await jobs_end(objects, control, count)
+            async with (
+                api_client() as client,
+                watched(client, namespace) as objects,
+                serving(control) as endpoint,
+                controller(namespace, endpoint, Path(directory), max_in_flight=MAX_IN_FLIGHT) as process,
+            ):
+                await applied_at_once(objects, count)
+                await idle(objects, process)
+                await jobs_end(objects, control, count)
+                await rows_change(objects, control)
         finally:
             _clean(namespace)
 
 
 def _clean(namespace: str) -> None:
-    everything = '{"metadata":{"finalizers":null}}'
+    """Let the objects go without their controller; those that it let go meanwhile are not there any more."""
     left = kubectl("get", "skyc", "-n", namespace, "-o", "name").split()
-    kubectl("delete", "skyc", "--all", "-n", namespace, "--wait=false", timeout_seconds=600)
-    for start in range(0, len(left), 100):
-        kubectl("patch", *left[start : start + 100], "-n", namespace, "--type=merge", "-p", everything, timeout_seconds=600)
     kubectl("delete", "namespace", namespace, "--wait=false")
+    for start in range(0, len(left), 100):
+        with suppress(KubectlError):
+            some = left[start : start + 100]
+            kubectl("patch", *some, "-n", namespace, "--type=merge", "-p", '{"metadata":{"finalizers":null}}', timeout_seconds=600)
 
 
 if __name__ == "__main__":

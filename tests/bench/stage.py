@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 from kubernetes.aio.client.api.custom_objects_api import CustomObjectsApi
 from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.watch import Watch
 from skyoperator.api.v1alpha1 import GROUP, KIND, PLURAL, VERSION
 
@@ -38,8 +39,8 @@ class Objects:
     async def watch(self) -> None:
         """Follow the objects for ever."""
         while True:
-            with suppress(aiohttp.ClientError, TimeoutError):
-                async with Watch() as watch:
+            with suppress(aiohttp.ClientError, TimeoutError, ApiException):
+                async with Watch() as watch:  # type: ignore[no-untyped-call]
                     listing = self.api.list_namespaced_custom_object
                     async for event in watch.stream(listing, GROUP, VERSION, self.namespace, PLURAL, timeout_seconds=3600):
                         await self._take(event)

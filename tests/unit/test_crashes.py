@@ -29,7 +29,7 @@ from skyoperator.teardown import SETTLE_TIME
 from tests.standin.control import Control
 from tests.standin.server import serving
 from tests.unit.build import JOB, NAME, NOW, an_object
-from tests.unit.fakes import Crash, Door, FakeKube, Process
+from tests.unit.fakes import AnInstallation, Crash, Door, FakeKube, Process
 
 CALLS_AT_MOST = 75
 """No life below makes more calls: test_no_life_outlasts_the_crashes."""
@@ -75,7 +75,13 @@ class Stage:
             kube: Any = Door(self.kube, process)
             observer = Observer(sky, admission=Admission(8), hold=Hold(), now=now)
             reconciler = Reconciler(
-                kube=kube, sky=sky, observer=observer, holder=AlwaysHeld(), post_timeout_seconds=POST_TIMEOUT_SECONDS, now=now
+                kube=kube,
+                sky=sky,
+                observer=observer,
+                holder=AlwaysHeld(),
+                installation=AnInstallation(),
+                post_timeout_seconds=POST_TIMEOUT_SECONDS,
+                now=now,
             )
             tasks = [asyncio.create_task(work) for work in (observer.run(), self._passes(reconciler, key, until), process.crashed.wait())]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=LONGEST_LIFE_SECONDS)

@@ -54,7 +54,8 @@ async def applied_at_once(objects: Objects, count: int) -> None:
 
 
 async def idle(objects: Objects, process: Controller) -> None:
-    """Nothing happens, and nothing is done."""
+    """Nothing happens, and nothing is done, once each job was seen at work."""
+    await objects.until(lambda status: all(one.get("job", {}).get("status") == "RUNNING" for one in status.values()), seconds=3600)
     await asyncio.sleep(IDLE_SECONDS / 2)
     cpu, writes = process.cpu_seconds(), objects.writes
     await asyncio.sleep(IDLE_SECONDS)

@@ -110,7 +110,7 @@ class Case:
     strike: Callable[[str], None] | None = None
 
 
-EAT_MEMORY = "python3 -c 'x = [bytearray(1 << 24) for _ in range(1000)]'"
+EAT_MEMORY = "python3 -c 'x = [bytearray(1 << 24) for _ in range(200)]'"
 CASES = {
     "worker-deleted": Case(TINY, "ClusterLost", "nodes terminated", {**SLEEP, "num_nodes": 2}, delete_pod("-worker1")),
     "low-on-memory": Case(TINY, "ClusterLost", "Evicted", strike=evict_for_memory),
@@ -146,10 +146,12 @@ def crowd(memory_limit: None) -> Iterator[dict[str, Sky]]:
         name: Sky.apply("e2e", f"{name}-{uuid4().hex[:4]}", task={"resources": case.resources, **task_of(case)}, **ONCE)
         for name, case in CASES.items()
     }
-    strike_all(made)
-    yield made
-    names = [this.name for this in made.values()]
-    kubectl("delete", "skyc", *names, "-n", "e2e", "--ignore-not-found", "--timeout=150s", timeout_seconds=160)
+    try:
+        strike_all(made)
+        yield made
+    finally:
+        names = [this.name for this in made.values()]
+        kubectl("delete", "skyc", *names, "-n", "e2e", "--ignore-not-found", "--timeout=150s", timeout_seconds=160)
 
 
 def task_of(case: Case) -> dict[str, Any]:

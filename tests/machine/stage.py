@@ -9,6 +9,7 @@ from typing import Any
 from skyoperator.api.v1alpha1 import SkyCluster, SkyClusterStatus
 from skyoperator.kube import Conflict, Gone, Key, KubeError
 from skyoperator.reconcile import LeaseTooShortError, Reconciler
+from skyoperator.records import is_terminated
 from skyoperator.sky.client import POST_TIMEOUT_SECONDS
 from skyoperator.sky.types import SkyPilotError
 from skyoperator.world import World
@@ -91,6 +92,18 @@ class Stage:
             self._flight.close()
             self._flight = None
         self.start()
+
+    def switch_server(self) -> None:
+        """Give the controller the other endpoint, which takes a new process."""
+        first, second = self.servers
+        self.door.server = second if self.server is first else first
+        self.crash()
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the object's cluster is on the other server."""
+        record = self.this.status.cluster
+        return record is not None and not is_terminated(self.this.status) and record.server not in {None, self.server.identity}
 
     def step(self) -> bool:
         """Let the pass make its next call, or begin one; return whether it goes on."""

@@ -26,7 +26,7 @@ demo: venv ## a SkyCluster from apply to gone, on a local Kubernetes (or on KUBE
 	@$(RUN) python -m deploy.demo $(if $(OWN_CLUSTER),--own-cluster)
 
 .PHONY: test
-test: lint unit parser integration e2e ## all of it: lint, unit, parser, integration, e2e
+test: lint unit parser integration fuzz e2e ## all of it: lint, unit, parser, integration, fuzz, e2e
 
 .PHONY: lint
 lint: venv ## ruff, mypy, import-linter
@@ -44,12 +44,20 @@ parser: venv tools $(SKYPILOT_PYTHON) ## tests/parser: SkyPilot's own parser ove
 	SKYOPERATOR_SKYPILOT_PYTHON=$(SKYPILOT_PYTHON) $(RUN) pytest tests/parser
 
 .PHONY: integration
-integration: cluster-up ## tests/integration: the real kube-apiserver, a stand-in for SkyPilot
+integration: cluster-up tools ## tests/integration: the real kube-apiserver, a stand-in for SkyPilot
 	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/integration
+
+.PHONY: fuzz
+fuzz: cluster-up $(SKYPILOT_PYTHON) ## tests/fuzz: a thousand right, wrong and hostile objects (FUZZ_SEED=... repeats one run)
+	KUBECONFIG=$(LOCAL_KUBECONFIG) SKYOPERATOR_SKYPILOT_PYTHON=$(SKYPILOT_PYTHON) $(RUN) pytest tests/fuzz
 
 .PHONY: e2e
 e2e: cluster-up images tools ## tests/e2e: real kubelet, real SkyPilot, processes killed
 	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/e2e
+
+.PHONY: chaos
+chaos: cluster-up images tools ## controller, SkyPilot and kube-apiserver killed 20 times each (SKYOPERATOR_CHAOS_SEED=... repeats a run)
+	SKYOPERATOR_CHAOS_KILLS=$(or $(SKYOPERATOR_CHAOS_KILLS),20) KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/e2e/test_chaos.py
 
 .PHONY: generate
 generate: venv ## write what is made from the types: the CRD and the chart's copy of it

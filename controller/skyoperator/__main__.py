@@ -10,18 +10,21 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import kopf
 
 from skyoperator import handlers, probes
 from skyoperator.admission import Admission
 from skyoperator.hold import Hold
-from skyoperator.kube import Key, KubeApi, api_client
-from skyoperator.lease import Lease
-from skyoperator.metrics import REGISTRY, Held, Launches, Objects
+from skyoperator.kube import Key, KubeApi, api_client, is_served
+from skyoperator.lease import Lease, LeaseLostError
+from skyoperator.metrics import REGISTRY, Held, Launches, Objects, Orphaned
 from skyoperator.observe import Observer
+from skyoperator.orphan_registry import OrphanRegistry
+from skyoperator.orphans import Orphans, instance_label
 from skyoperator.reconcile import Reconciler
 from skyoperator.settings import Settings, SettingsError
 from skyoperator.sky.client import POST_TIMEOUT_SECONDS, SkyPilotClient
@@ -44,10 +47,14 @@ async def run(settings: Settings) -> None:
         admission = Admission(settings.max_in_flight_launches)
         hold = Hold()
         observer = Observer(sky, admission=admission, hold=hold)
-        workers = make_workers(kube, sky, observer, lease, settings.policy)
-        REGISTRY.register(Objects(workers.phases, workers.oldest_pass_seconds))
-        REGISTRY.register(Launches(lambda: admission.in_flight, lambda: admission.queued))
-        REGISTRY.register(Held(lambda: hold.count))
+        registry = OrphanRegistry(kubernetes, lease, namespaces=settings.namespaces, instance=settings.instance)
+
+        def watched() -> Iterable[str]:
+            return workers.uids()
+
+        orphans = make_orphans(sky, registry, watched, settings, lease)
+        workers = make_workers(kube=kube, sky=sky, observer=observer, lease=lease, orphans=orphans, policy=settings.policy)
+        measure(workers, admission, hold, orphans)
         web = await probes.serve(
             settings.http_port,
             registry=REGISTRY,
@@ -56,7 +63,8 @@ async def run(settings: Settings) -> None:
         )
         try:
             await acquire(lease)
-            await until_one_ends(lease.hold(), observer.run(), watch(settings, workers), then=workers.stop)
+            watching = handlers.watch(workers, namespaces=settings.namespaces, is_served=partial(is_served, kubernetes))
+            await until_one_ends(lease.hold(), observer.run(), orphans.run(), watching, then=workers.stop)
         finally:
             await lease.release()
             await web.cleanup()
@@ -75,9 +83,17 @@ async def skypilot(settings: Settings, kube: KubeApi) -> AsyncIterator[SkyPilotC
             yield ours
 
 
-def make_workers(kube: KubeApi, sky: SkyPilot, observer: Observer, lease: Lease, policy: Policy) -> Workers:
+def make_workers(*, kube: KubeApi, sky: SkyPilot, observer: Observer, lease: Lease, orphans: Orphans, policy: Policy) -> Workers:
     """Return the workers, with everything they need."""
-    reconciler = Reconciler(kube=kube, sky=sky, observer=observer, holder=lease, post_timeout_seconds=POST_TIMEOUT_SECONDS, policy=policy)
+    reconciler = Reconciler(
+        kube=kube,
+        sky=sky,
+        observer=observer,
+        holder=lease,
+        installation=orphans,
+        post_timeout_seconds=POST_TIMEOUT_SECONDS,
+        policy=policy,
+    )
 
     def forget(key: Key) -> None:
         observer.forget(cluster_name(key.name, key.uid))
@@ -85,14 +101,25 @@ def make_workers(kube: KubeApi, sky: SkyPilot, observer: Observer, lease: Lease,
     return Workers(reconciler, forget)
 
 
-async def watch(settings: Settings, workers: Workers) -> None:
-    """Watch SkyClusters until a signal."""
-    await kopf.operator(
-        registry=handlers.registry(workers),
-        settings=handlers.settings(),
-        clusterwide=not settings.namespaces,
-        namespaces=settings.namespaces,
+def make_orphans(
+    sky: SkyPilot, registry: OrphanRegistry, watched: Callable[[], Iterable[str]], settings: Settings, lease: Lease
+) -> Orphans:
+    """Return who looks for clusters without an object."""
+    return Orphans(
+        sky,
+        registry,
+        instance=lambda: instance_label(lease.uid, settings.instance),
+        watched=watched,
+        serves=lambda namespace: not settings.namespaces or namespace in settings.namespaces,
     )
+
+
+def measure(workers: Workers, admission: Admission, hold: Hold, orphans: Orphans) -> None:
+    """Let Prometheus see it all."""
+    REGISTRY.register(Objects(workers.phases, workers.oldest_pass_seconds))
+    REGISTRY.register(Launches(lambda: admission.in_flight, lambda: admission.queued))
+    REGISTRY.register(Held(lambda: hold.count))
+    REGISTRY.register(Orphaned(lambda: orphans.count))
 
 
 async def acquire(lease: Lease) -> None:
@@ -138,6 +165,9 @@ def main() -> int:
         asyncio.run(run(settings))
     except asyncio.CancelledError:
         logger.info("stopped while standing by")
+    except LeaseLostError as error:
+        logger.warning("%s: another controller may be active. This one ends, and stands by once it is started again.", error)
+        return 1
     return 0
 
 

@@ -51,6 +51,9 @@ COLUMNS: Final[tuple[Mapping[str, Any], ...]] = (
     },
 )
 
+UNSEEN: Final[Mapping[str, int]] = {"observedGeneration": -1}
+"""The status of an object that the controller has not seen yet. kstatus takes one without any status for done."""
+
 _DROPPED: Final = frozenset({"title", "additionalProperties", "$defs"})
 
 
@@ -128,7 +131,7 @@ def _object_schema() -> Schema:
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
             "spec": {**structural(SkyClusterSpec.model_json_schema(by_alias=True)), "x-kubernetes-validations": [*SPEC_RULES]},
-            "status": structural(SkyClusterStatus.model_json_schema(by_alias=True, mode="serialization")),
+            "status": {**structural(SkyClusterStatus.model_json_schema(by_alias=True, mode="serialization")), "default": {**UNSEEN}},
         },
         "x-kubernetes-validations": [NAME_RULE],
     }

@@ -3,17 +3,20 @@
 A pure function of what is wanted (spec), what we wrote down (status) and what we saw (world). It reads no clock and does no I/O, so
 every situation, including each crash between two writes, is a value that a test can hand it.
 
-    Pending ──► Queued ──► Launching ──► Running ──► Succeeded | Failed ──ttl──► gone
-     ▲   ▲                     │  └───► Ready ──autostop──► Succeeded
-     │   └────── Stopping ◄────┴── failed, lost: again after a backoff
-     └── Suspended ◄── Stopping ◄── suspend: from anywhere before the end
-    deleting: from anywhere, through Deleting, to gone
+    Pending ──► Queued ──► Launching ──► Running ──► Stopping ──► Succeeded | Failed
+    Launching ──► Ready ──► Stopping ──► Succeeded               without `run`; it stays until autostop
+    Running ──► Succeeded | Failed ──► Stopping                  kept after its job, as long as whenFinished says so
+    Launching | Running | Ready ──► Stopping ──► Pending         failed or lost, and to be launched again after a backoff
+    Launching | Running | Ready ──► Stopping ──► Suspended ──► Pending | Queued | Launching
+    Ready ──► Launching | Stopping                               an edit, onto the same cluster or a new one
+    any phase, through Deleting, to gone
 
 The attempt is written down before SkyPilot is asked (write-ahead). An attempt without request id is the one dangerous state: the
 answer may be lost, late, or never have been. It is adopted only under its own exact name, and asked for again only after a settle
 time in which a server that answers showed no trace of it.
 
-The rules themselves: ending.py, following.py, starting.py. Who outranks whom is the order of RULES (docs/design/states.md).
+The rules themselves: ending.py, following.py, starting.py. Who outranks whom is the order of RULES. docs/design/states.md has all steps and
+ranks; tests/unit/test_states.py compares it, and this drawing, with what the rules do.
 """
 
 from __future__ import annotations

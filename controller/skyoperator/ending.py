@@ -11,7 +11,6 @@ from skyoperator.failures import Failure
 from skyoperator.following import idleness
 from skyoperator.inputs import Order, is_edited
 from skyoperator.jobs import own_job
-from skyoperator.sky.types import JobStatus
 from skyoperator.teardown import is_gone, nothing_to_tear_down, tear_down
 from skyoperator.world import World
 
@@ -74,7 +73,7 @@ def finished(this: SkyCluster, world: World, order: Order) -> Decision | None:
 def _kept(this: SkyCluster, world: World) -> Decision:
     """The cluster stays after its job. A job whose time was over is cancelled, and seen to end."""
     status, record = idleness(records.with_cluster(this.status, world), world), this.status.job
-    if record is None or record.status is None or JobStatus(record.status).terminal:
+    if record is None or records.has_ended(record):
         return Decision(status)
     job = own_job(world.jobs or (), record.name)
     if job is None:
@@ -88,9 +87,9 @@ def suspended(this: SkyCluster, world: World, _order: Order) -> Decision | None:
     """As batch/v1's Job: nothing runs while the object is suspended, and what comes after begins anew."""
     if not this.spec.suspend:
         return None
-    if this.status.launch is not None and not records.is_over(this.status):
-        return Decision(records.suspended(this.status, world.now), None, 0)
     status = records.suspended(this.status, world.now)
+    if status != this.status:
+        return Decision(status, None, 0)
     if nothing_to_tear_down(this, world):
         was_seen = status.launch is not None or world.cluster is not None
         return Decision(status, None, None if was_seen else LATER_SECONDS)

@@ -4,7 +4,7 @@ Nearly all launches that fail do so as ResourcesUnavailableError, and only words
 pulled. Where the words are depends on who refused (sky/backends/cloud_vm_ray_backend.py:1368 and 1391):
 
     the kubelet, the scheduler   in the error itself: "Reason: ErrImagePull: ..."
-    an API: Kubernetes' own (quota, rights, admission), AWS, GCP, Azure   only in the request's log
+    an API: Kubernetes' own (quota, rights, admission), AWS, GCP, Azure   only in the provision log
 
 An unknown GPU is NoCapacity like a known one that no node has: on Kubernetes SkyPilot has the same words for both, and a node
 that an autoscaler adds may bring either.
@@ -123,11 +123,13 @@ _JOB_REASONS: Final = {
 
 _LOG_PREFIX: Final = re.compile(r"^[A-Z] [\d-]+ [\d:.]+ (PID=\d+ )?\S+:\d+\] ?")
 _API_ANSWER: Final = re.compile(r"HTTP response body: (\{.*\})")
-_CLOUD_WORDS: Final = re.compile(
-    r"^(?:AWS handler error: |create_instances: Attempt failed with |Failed to create instances: )(.+)|^(Got return codes? .+)"
-)
-"""sky/provision/aws/instance.py:145, backends/cloud_vm_ray_backend.py:756, provision/gcp/instance_utils.py:152, azure/instance.py:531."""
+_CLOUD_WORDS: Final = re.compile(r"^(?:botocore|azure|googleapiclient|google)\.[\w.]+(?:Error|Exception): (.+)|^(Got return codes? .+)")
+"""The end of a traceback (sky/provision/provisioner.py:361), and what GCP's operations come to (provision/gcp/instance_utils.py:152)."""
+_PROVISIONED: Final = "Failed to acquire resources"
+"""In the error of a launch that asked an API for something; without it the provision log is of an earlier one."""
 _FOR_THE_COMMAND_LINE: Final = re.compile(r"To keep retrying until the cluster is up, use|Hint: Check Per Resource Hint")
+_ALL_KILLED: Final = re.compile(r"non_137 = next\(.*\n(.*\n)?StopIteration")
+ALL_KILLED: Final = "The job was killed (return code 137): most likely it ran out of memory. Ask for more: resources.memory."
 _END_OF_JOB: Final = re.compile(
     r"^.*\bfailed with return code.*$|^.*\bJob \d+'s setup failed\b.*$|^.*\bskyoperator: not running.*$", re.MULTILINE
 )
@@ -161,14 +163,20 @@ def launch_refused(words: str) -> Failure:
 
 
 def last_words(log: str) -> str:
-    """Return what a job's log says of its end; nothing while it does not say it yet."""
+    """Return what a job's log says of its end; nothing while it does not say it yet.
+
+    If every process ended with 137, SkyPilot's own report of it fails (sky/backends/task_codegen.py:276), and we say it.
+    """
+    if _ALL_KILLED.search(log):
+        return ALL_KILLED
     return "\n".join(match.group(0).strip() for match in _END_OF_JOB.finditer(log))
 
 
 def _with_cause(error: RequestError) -> str:
-    """Return the error's words, and the log's of a refusal that the error itself keeps to itself."""
+    """Return the error's words, and of the log the refusal that the error keeps to itself."""
     lines = [line for line in error.message.splitlines() if not _FOR_THE_COMMAND_LINE.search(line)]
-    cause = "" if "Reason: " in error.message else _refusal(error.log)
+    is_untold = _PROVISIONED in error.message and "Reason: " not in error.message
+    cause = _refusal(error.log) if is_untold else ""
     return "\n".join([*lines, *([f"Reason: {cause}"] if cause else [])])
 
 

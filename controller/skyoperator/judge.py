@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from skyoperator import records, task
-from skyoperator.api.v1alpha1 import LaunchRecord, Reason, SkyCluster
+from skyoperator.api.v1alpha1 import ConditionType, LaunchRecord, Reason, SkyCluster
+from skyoperator.conditions import find
 from skyoperator.inputs import Accepted, Inputs, is_edited
 from skyoperator.sky.types import Cluster
 from skyoperator.world import World
@@ -36,12 +37,17 @@ def judge_inputs(this: SkyCluster, inputs: Inputs) -> Accepted:
         raise AssertionError("what is to be judged has been read")
     try:
         task.check(inputs.task, policy=inputs.policy, secret_names=[secret.name for secret in this.spec.secrets])
+        task.check_values(inputs.task, inputs.secrets)
     except task.TaskRejected as rejection:
         return Accepted(Reason(rejection.reason), str(rejection))
     return ACCEPTED
 
 
 def _judge_name(this: SkyCluster, world: World) -> Accepted | None:
+    """In an outage what was said before stays."""
+    before = find(this.status.conditions, ConditionType.ACCEPTED)
+    if world.cluster is None and before is not None and before.reason == Reason.NAME_CONFLICT:
+        return Accepted(Reason.NAME_CONFLICT, before.message)
     if not isinstance(world.cluster, Cluster) or world.cluster.uid_label == this.uid:
         return None
     name = world.cluster.name

@@ -6,6 +6,7 @@ Everything goes through CustomObjectsApi, which serves any API group: the typed 
 from __future__ import annotations
 
 import json
+import logging
 from base64 import b64decode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -21,6 +22,8 @@ from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
 from skyoperator.api.v1alpha1 import FINALIZER, GROUP, KIND, PLURAL, VERSION, SkyCluster, SkyClusterStatus
+
+logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS: Final = 15.0
 EVENT_NOTE_LIMIT: Final = 1024
@@ -52,6 +55,10 @@ class Conflict(KubeError):  # noqa: N818
 
 class Gone(KubeError):  # noqa: N818
     """The object is no more (404)."""
+
+
+class Refused(KubeError):  # noqa: N818
+    """What we wrote does not fit the schema (422): a bug of ours, or a CRD of another version."""
 
 
 class Kube(Protocol):
@@ -90,6 +97,30 @@ async def api_client() -> AsyncIterator[ApiClient]:
         yield client
 
 
+async def is_served(client: ApiClient) -> bool:
+    """Return whether kube-apiserver serves SkyClusters: it lists the group, and the kind in it. One that has just started does so last.
+
+    Raises ApiException, and what aiohttp raises.
+    """
+    groups = await _discover(client, "/apis", "groups")
+    kinds = await _discover(client, f"/apis/{GROUP}/{VERSION}", "resources") if GROUP in groups else set()
+    if PLURAL not in kinds:
+        logger.warning("%s.%s are not served by the Kubernetes API. Is the CRD installed? See deploy/helm/skyoperator.", PLURAL, GROUP)
+    return PLURAL in kinds
+
+
+async def _discover(client: ApiClient, path: str, what: str) -> set[str]:
+    """Return the names of what is listed there; none if there is nothing."""
+    asked = await client.param_serialize("GET", path, auth_settings=["BearerToken"])
+    answer = await client.call_api(*asked, _request_timeout=TIMEOUT_SECONDS)
+    body = cast("bytes", await answer.read())  # type: ignore[no-untyped-call]
+    if answer.status == HTTPStatus.NOT_FOUND:
+        return set()
+    if answer.status != HTTPStatus.OK:
+        raise ApiException(status=answer.status, reason=f"GET {path}: {body.decode(errors='replace')}")
+    return {str(found["name"]) for found in json.loads(body)[what]}
+
+
 class KubeApi:
     """Kube, over HTTP."""
 
@@ -97,6 +128,7 @@ class KubeApi:
         self._api = CustomObjectsApi(client)
         self._client = client
         self._instance = instance
+        self._shown: dict[str, str] = {}
 
     async def get(self, key: Key) -> SkyCluster:  # noqa: D102
         with _explained("read", key):
@@ -110,11 +142,25 @@ class KubeApi:
 
     async def put_status(self, this: SkyCluster, status: SkyClusterStatus) -> SkyCluster:  # noqa: D102
         body = {**_stub(this), "spec": {"task": {}}, "status": status.as_json()}
-        with _explained("write the status of", key_of(this)):
-            answer = await self._api.replace_namespaced_custom_object_status(
-                GROUP, VERSION, this.namespace, PLURAL, this.name, body, _request_timeout=TIMEOUT_SECONDS
-            )
+        try:
+            with _explained("write the status of", key_of(this)):
+                answer = await self._api.replace_namespaced_custom_object_status(
+                    GROUP, VERSION, this.namespace, PLURAL, this.name, body, _request_timeout=TIMEOUT_SECONDS
+                )
+        except Refused as refused:
+            await self._show(this, f"{refused} Is the CRD of the controller's version?")
+            raise
         return SkyCluster.from_body(cast("Json", answer))
+
+    async def _show(self, this: SkyCluster, words: str) -> None:
+        """Post what the status can't tell as an Event: once for each state of the object, not for each try."""
+        if self._shown.get(this.uid) == this.resource_version:
+            return
+        self._shown[this.uid] = this.resource_version
+        try:
+            await self.event(this, "Warning", "StatusRefused", words)
+        except KubeError as error:
+            logger.warning("%s", error)
 
     async def set_finalizer(self, this: SkyCluster, *, present: bool) -> None:  # noqa: D102
         others = [finalizer for finalizer in this.finalizers if finalizer != FINALIZER]
@@ -227,6 +273,8 @@ def _kind_of(error: ApiException, key: Key | str) -> type[KubeError]:
     """A 404 means gone only if kube-apiserver says it of this very object: a proxy, or a CRD that is not served yet, says 404 too."""
     if error.status == HTTPStatus.CONFLICT:
         return Conflict
+    if error.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        return Refused
     if error.status != HTTPStatus.NOT_FOUND or isinstance(key, str):
         return KubeError
     try:

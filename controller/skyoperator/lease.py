@@ -46,7 +46,11 @@ class Lease:
 
     def __init__(self, client: ApiClient, *, namespace: str, name: str, holder: str, clock: Callable[[], float] = time_since_boot) -> None:
         self._api = CustomObjectsApi(client)
-        self._namespace, self._name, self._holder = namespace, name, holder
+        self.namespace, self.name = namespace, name
+        self.uid = ""
+        """The Lease object's; empty before it was first read."""
+        self._holder = holder
+        self._writing = asyncio.Lock()
         self._clock = clock
         self._held_until = float("-inf")
         self._seen: tuple[object, float] | None = None
@@ -57,10 +61,10 @@ class Lease:
 
     async def acquire(self) -> None:
         """Return once the lease is ours."""
-        logger.info("waiting for Lease %s/%s as %s", self._namespace, self._name, self._holder)
+        logger.info("waiting for Lease %s/%s as %s", self.namespace, self.name, self._holder)
         while not await self._try():  # noqa: ASYNC110 - the event is on another machine
             await asyncio.sleep(RENEW_SECONDS / 2)
-        logger.info("holding Lease %s/%s", self._namespace, self._name)
+        logger.info("holding Lease %s/%s", self.namespace, self.name)
 
     async def hold(self) -> NoReturn:
         """Renew for ever. Raises LeaseLostError as soon as somebody else may be active."""
@@ -70,7 +74,7 @@ class Lease:
                     await asyncio.sleep(RENEW_SECONDS)
                     await self._try()
             if self.seconds_left() <= 0:
-                raise LeaseLostError(f"Lease {self._namespace}/{self._name} is no longer held by {self._holder}")
+                raise LeaseLostError(f"Lease {self.namespace}/{self.name} is no longer held by {self._holder}")
 
     async def release(self) -> None:
         """Give the lease up, so that a successor need not wait for it to run out. Call it once nothing acts any more."""
@@ -81,14 +85,29 @@ class Lease:
                 lease["spec"]["holderIdentity"] = ""
                 await self._write(lease)
         except (ApiException, aiohttp.ClientError, TimeoutError) as error:
-            logger.warning("could not give Lease %s/%s up; it runs out by itself: %r", self._namespace, self._name, error)
+            logger.warning("could not give Lease %s/%s up; it runs out by itself: %r", self.namespace, self.name, error)
+
+    async def annotation(self, key: str) -> str:
+        """Return an annotation of the Lease, "" if it has none. Raises what the client raises."""
+        lease = await self._read()
+        return str(_annotations(lease).get(key, "")) if lease is not None else ""
+
+    async def annotate(self, key: str, value: str) -> None:
+        """Set an annotation of the Lease. Raises what the client raises: ApiException 409 if somebody wrote it in between."""
+        async with self._writing:
+            lease = await self._read()
+            if lease is None:
+                raise ApiException(status=HTTPStatus.NOT_FOUND, reason=f"no Lease {self.namespace}/{self.name}")
+            lease["metadata"]["annotations"] = {**_annotations(lease), key: value}
+            await self._write(lease)
 
     async def _try(self) -> bool:
         asked_at = self._clock()
         try:
-            held = await self._take(await self._read())
+            async with self._writing:
+                held = await self._take(await self._read())
         except (ApiException, aiohttp.ClientError, TimeoutError) as error:
-            logger.warning("could not renew Lease %s/%s: %r", self._namespace, self._name, error)
+            logger.warning("could not renew Lease %s/%s: %r", self.namespace, self.name, error)
             return False
         if held:
             self._held_until = asked_at + DURATION_SECONDS
@@ -129,24 +148,37 @@ class Lease:
     async def _read(self) -> dict[str, Any] | None:
         try:
             lease = await self._api.get_namespaced_custom_object(
-                *_LEASES, self._namespace, "leases", self._name, _request_timeout=REQUEST_TIMEOUT_SECONDS
+                *_LEASES, self.namespace, "leases", self.name, _request_timeout=REQUEST_TIMEOUT_SECONDS
             )
         except ApiException as error:
             if error.status == HTTPStatus.NOT_FOUND:
                 return None
             raise
-        return cast("dict[str, Any]", lease)
+        return self._known(lease)
+
+    def _known(self, lease: object) -> dict[str, Any]:
+        """Return what was read, and keep its uid."""
+        known = cast("dict[str, Any]", lease)
+        self.uid = known["metadata"].get("uid", "")
+        return known
 
     async def _create(self) -> None:
         body = {
             "apiVersion": "/".join(_LEASES),
             "kind": "Lease",
-            "metadata": {"name": self._name, "namespace": self._namespace},
+            "metadata": {"name": self.name, "namespace": self.namespace},
             "spec": self._spec({}),
         }
-        await self._api.create_namespaced_custom_object(*_LEASES, self._namespace, "leases", body, _request_timeout=REQUEST_TIMEOUT_SECONDS)
+        lease = await self._api.create_namespaced_custom_object(
+            *_LEASES, self.namespace, "leases", body, _request_timeout=REQUEST_TIMEOUT_SECONDS
+        )
+        self._known(lease)
 
     async def _write(self, lease: dict[str, Any]) -> None:
         await self._api.replace_namespaced_custom_object(
-            *_LEASES, self._namespace, "leases", self._name, lease, _request_timeout=REQUEST_TIMEOUT_SECONDS
+            *_LEASES, self.namespace, "leases", self.name, lease, _request_timeout=REQUEST_TIMEOUT_SECONDS
         )
+
+
+def _annotations(lease: dict[str, Any]) -> dict[str, str]:
+    return lease["metadata"].get("annotations") or {}

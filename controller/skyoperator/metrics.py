@@ -65,3 +65,14 @@ class Held(Collector):
         yield GaugeMetricFamily(
             "skyoperator_held_clusters", "Clusters that vanished together and are held as unknown until confirmed.", value=self._count()
         )
+
+
+class Orphaned(Collector):
+    """The clusters without an object."""
+
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count = count
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """Return the gauge as it is now."""
+        yield GaugeMetricFamily("skyoperator_orphaned_clusters", "Clusters launched here that no SkyCluster owns.", value=self._count())

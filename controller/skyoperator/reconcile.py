@@ -34,7 +34,7 @@ from skyoperator.judge import judge
 from skyoperator.kube import Conflict, Key, Kube, KubeError, key_of
 from skyoperator.metrics import LAUNCHES
 from skyoperator.observe import Observer
-from skyoperator.sky.types import ATTEMPT_LABEL, UID_LABEL, SkyPilot, SkyPilotRefused, SkyPilotUnreachable
+from skyoperator.sky.types import ATTEMPT_LABEL, INSTANCE_LABEL, NAMESPACE_LABEL, UID_LABEL, SkyPilot, SkyPilotRefused, SkyPilotUnreachable
 from skyoperator.subject import subject_of
 from skyoperator.summary import summarized
 from skyoperator.transitions import Transition, transitions
@@ -53,14 +53,29 @@ class Holder(Protocol):
         """Return for how long nobody else can become active."""
 
 
+class Installation(Protocol):
+    """Which clusters are ours, and which of them are left to others on purpose."""
+
+    def label(self) -> str:
+        """Return the value that all our clusters are labelled with."""
+
+    async def release(self, cluster_name: str) -> None:
+        """Remember that the cluster is left behind on purpose. Raises KubeError."""
+
+
 class LeaseTooShortError(Exception):
     """Too little of the lease is left to send a launch: another controller might send it too."""
 
 
-def labels_of(this: SkyCluster) -> dict[str, str]:
+def labels_of(this: SkyCluster, attempt: int, installation: str) -> dict[str, str]:
     """Return what every node of the object's cluster is labelled with; values that any cloud takes."""
-    attempt = {ATTEMPT_LABEL: str(this.status.launch.attempt)} if this.status.launch else {}
-    return {UID_LABEL: this.uid, **attempt, "skyoperator-namespace": this.namespace, "skyoperator-name": this.name.replace(".", "-")}
+    return {
+        UID_LABEL: this.uid,
+        ATTEMPT_LABEL: str(attempt),
+        INSTANCE_LABEL: installation,
+        NAMESPACE_LABEL: this.namespace,
+        "skyoperator-name": this.name.replace(".", "-"),
+    }
 
 
 class Reconciler:
@@ -73,6 +88,7 @@ class Reconciler:
         sky: SkyPilot,
         observer: Observer,
         holder: Holder,
+        installation: Installation,
         post_timeout_seconds: float,
         policy: task.Policy | None = None,
         now: Callable[[], datetime] = utc_now,
@@ -81,6 +97,7 @@ class Reconciler:
         self._sky = sky
         self._observer = observer
         self._holder = holder
+        self._installation = installation
         self._policy = policy or task.Policy()
         self._now = now
         self._needed_lease_seconds = post_timeout_seconds + LEASE_MARGIN_SECONDS
@@ -136,7 +153,7 @@ class Reconciler:
             case AddFinalizer():
                 await self._kube.set_finalizer(this, present=True)
             case RemoveFinalizer():
-                await self._kube.set_finalizer(this, present=False)
+                await self._let_go(this, action)
             case DeleteObject():
                 await self._kube.delete(this)
             case TearDown():
@@ -150,6 +167,12 @@ class Reconciler:
             case None:
                 pass
         return this
+
+    async def _let_go(self, this: SkyCluster, action: RemoveFinalizer) -> None:
+        """Let the object go. That its cluster stays on purpose is remembered first: afterwards nothing would tell."""
+        if action.leaves_cluster and this.status.cluster is not None:
+            await self._installation.release(this.status.cluster.name)
+        await self._kube.set_finalizer(this, present=False)
 
     async def _cancel_job(self, action: CancelJob) -> None:
         try:
@@ -198,7 +221,7 @@ class Reconciler:
         return task.render(
             inputs.task,
             job_name=action.job_name,
-            labels=labels_of(this),
+            labels=labels_of(this, this.status.launch.attempt, self._installation.label()),
             policy=inputs.policy,
             secrets=inputs.secrets,
             autostop_minutes=this.status.launch.autostop_minutes,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from skyoperator.sky.types import Cluster, Request, SkyPilot, SkyPilotError
+from skyoperator.sky.types import Cluster, Request, SkyPilot, SkyPilotError, SkyPilotRejectsUs
 from skyoperator.world import ABSENT, Absent
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,8 @@ class Snapshot:
     complaint: str = ""
     launches: int = 0
     """How many launches are active, of whichever cluster and user."""
+    rejects_us: bool = False
+    """Whether a server answered that takes none of our credentials."""
     server: str = ""
     """Which server answered; asked anew after each break, for another may answer then."""
 
@@ -70,7 +72,7 @@ async def take(sky: SkyPilot, previous: Snapshot, now: datetime) -> Snapshot:
         active = await sky.active_requests()
         clusters = await sky.clusters()
     except SkyPilotError as error:
-        return _unknown(taken_at, previous, str(error))
+        return _unknown(taken_at, previous, str(error), rejects_us=isinstance(error, SkyPilotRejectsUs))
     except Exception as error:  # noqa: BLE001 - an answer that nobody thought of must not end the poller
         return _unknown(taken_at, previous, f"SkyPilot's answer makes no sense: {error!r}", error)
     if previous.is_outage:
@@ -92,13 +94,16 @@ def monotonic() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _unknown(taken_at: float, previous: Snapshot, complaint: str, bug: Exception | None = None) -> Snapshot:
-    """An outage keeps its first complaint: its wording changes from look to look, and would be written to every object each time."""
-    if previous.is_outage:
+def _unknown(taken_at: float, previous: Snapshot, complaint: str, bug: Exception | None = None, *, rejects_us: bool = False) -> Snapshot:
+    """An outage keeps its first complaint: its wording changes from look to look, and would be written to every object each time.
+
+    Only that somebody answers who does not know us is news: a server that comes back empty is first away, then a stranger.
+    """
+    if previous.is_outage and previous.rejects_us == rejects_us:
         complaint = previous.complaint
     else:
         logger.warning("SkyPilot does not answer: %s", complaint, exc_info=bug)
-    return Snapshot(taken_at, monotonic(), complaint=complaint)
+    return Snapshot(taken_at, monotonic(), complaint=complaint, rejects_us=rejects_us)
 
 
 def _by_cluster(requests: tuple[Request, ...]) -> dict[str, tuple[Request, ...]]:

@@ -12,9 +12,9 @@ from typing import Final
 from skyoperator.api.v1alpha1 import ConditionType, FailuresRecord, LaunchRecord, Phase, Reason, SkyCluster, SkyClusterStatus
 from skyoperator.conditions import Verdict, false, find, is_true, true, unknown, updated
 from skyoperator.failures import bounded
-from skyoperator.inputs import Accepted, Order
+from skyoperator.inputs import Accepted, Order, is_edited
 from skyoperator.outcomes import end_reason, wants_down
-from skyoperator.records import is_clear, is_finished, is_over, is_terminated, is_up
+from skyoperator.records import is_clear, is_finished, is_idle_too_long, is_over, is_terminated, is_up
 from skyoperator.world import ABSENT, World
 
 BUSY: Final = frozenset({Phase.PENDING, Phase.QUEUED, Phase.LAUNCHING, Phase.STOPPING, Phase.DELETING})
@@ -25,7 +25,7 @@ def summarized(this: SkyCluster, status: SkyClusterStatus, world: World, order: 
     phase = phase_of(this, status, world, order)
     verdicts = [
         _accepted(order.accepted),
-        _cluster_ready(this, status, world, phase),
+        _cluster_ready(this, status, world, order),
         *_end(status),
         _suspended(phase),
         _ready(this, phase, status, world, order.accepted),
@@ -41,16 +41,18 @@ def summarized(this: SkyCluster, status: SkyClusterStatus, world: World, order: 
 
 
 def phase_of(this: SkyCluster, status: SkyClusterStatus, world: World, order: Order) -> Phase:
-    """Return the one word for the state that the records describe."""
+    """Return the one word for the state that the records describe; of an abandoned object it is the last one that was known."""
     if this.deleting:
         return Phase.DELETING
+    if this.abandoned and status.phase is not None:
+        return status.phase
     if is_finished(status):
         return _phase_after_the_end(this, status, world, order)
     if this.spec.suspend:
         return _phase_while_suspended(status, world)
     if status.launch is None or is_over(status):
         return _phase_before_a_launch(status, world, order.accepted)
-    return _phase_of_launch(status, status.launch)
+    return _phase_of_launch(this, status, status.launch, world, order.accepted)
 
 
 def _phase_while_suspended(status: SkyClusterStatus, world: World) -> Phase:
@@ -61,18 +63,24 @@ def _phase_while_suspended(status: SkyClusterStatus, world: World) -> Phase:
     return Phase.SUSPENDED if was_seen else Phase.PENDING
 
 
-def _phase_of_launch(status: SkyClusterStatus, launch: LaunchRecord) -> Phase:
+def _phase_of_launch(this: SkyCluster, status: SkyClusterStatus, launch: LaunchRecord, world: World, accepted: Accepted) -> Phase:
+    """A cluster whose edit waits to be launched onto it is not what the spec asks for yet."""
     if launch.finished_at is not None and launch.has_run:
         return Phase.RUNNING
-    return Phase.READY if is_up(status) else Phase.LAUNCHING
+    if not is_up(status):
+        return Phase.LAUNCHING
+    awaits_edit = accepted.ok and is_edited(this.model_copy(update={"status": status}))
+    return _phase_in_line(status, world) if awaits_edit else Phase.READY
 
 
 def _phase_before_a_launch(status: SkyClusterStatus, world: World, accepted: Accepted) -> Phase:
-    """In an outage nobody can tell whether there is a slot: what was said before stays."""
     if not is_clear(status):
         return Phase.STOPPING
-    if not accepted.ok:
-        return Phase.FAILED
+    return _phase_in_line(status, world) if accepted.ok else Phase.FAILED
+
+
+def _phase_in_line(status: SkyClusterStatus, world: World) -> Phase:
+    """In an outage nobody can tell whether there is a slot: what was said before stays."""
     if world.active is None:
         return Phase.QUEUED if status.phase is Phase.QUEUED else Phase.PENDING
     is_due = status.failures is None or status.failures.next_retry_time is None or status.failures.next_retry_time <= world.now
@@ -91,17 +99,27 @@ def _accepted(accepted: Accepted) -> Verdict:
     return verdict(ConditionType.ACCEPTED, accepted.reason, accepted.message)
 
 
-def _cluster_ready(this: SkyCluster, status: SkyClusterStatus, world: World, phase: Phase) -> Verdict:
+def _cluster_ready(this: SkyCluster, status: SkyClusterStatus, world: World, order: Order) -> Verdict:
     """A cluster that was confirmed gone stays so, whatever the server does: a finished object is silent through outages."""
     type_ = ConditionType.CLUSTER_READY
     if is_terminated(status):
-        stopped = status.cluster is not None and status.cluster.idle_since is not None
-        return false(type_, Reason.AUTOSTOPPED if stopped else Reason.CLUSTER_ABSENT, "The cluster is gone.")
+        return _cluster_gone(this, status, world, order)
     if this.abandoned:
         return unknown(type_, Reason.ABANDONED, "The object was abandoned: SkyPilot is not asked about its cluster any more.")
-    if phase is Phase.SUSPENDED:
+    if this.spec.suspend and status.launch is None:
         return false(type_, Reason.CLUSTER_ABSENT, "Nothing was launched.")
+    if order.accepted.reason is Reason.NAME_CONFLICT and world.cluster is not None:
+        return false(type_, Reason.CLUSTER_ABSENT, "SkyPilot's cluster of that name is not this object's.")
     return _as_seen(world)
+
+
+def _cluster_gone(this: SkyCluster, status: SkyClusterStatus, world: World, order: Order) -> Verdict:
+    """Say why when it is found to be gone, and say the same ever after."""
+    before = find(status.conditions, ConditionType.CLUSTER_READY)
+    if is_terminated(this.status) and before is not None:
+        return Verdict(ConditionType.CLUSTER_READY, before.status, Reason(before.reason), before.message)
+    stopped = is_idle_too_long(this.model_copy(update={"status": status}), order.inputs.policy, world.now)
+    return false(ConditionType.CLUSTER_READY, Reason.AUTOSTOPPED if stopped else Reason.CLUSTER_ABSENT, "The cluster is gone.")
 
 
 def _as_seen(world: World) -> Verdict:
@@ -116,9 +134,12 @@ def _as_seen(world: World) -> Verdict:
 
 
 def _end(status: SkyClusterStatus) -> list[Verdict]:
-    """Complete and Failed are there from the first write on, so that `kubectl wait` and scripts never miss them."""
-    missing = [type_ for type_ in (ConditionType.COMPLETE, ConditionType.FAILED) if find(status.conditions, type_) is None]
-    return [false(type_, Reason.NOT_FINISHED) for type_ in missing]
+    """Complete and Failed are there from the first write on, and speak of the spec as it stands: `kubectl wait` takes no older word."""
+    found = ((type_, find(status.conditions, type_)) for type_ in (ConditionType.COMPLETE, ConditionType.FAILED))
+    return [
+        false(type_, Reason.NOT_FINISHED) if end is None else Verdict(type_, end.status, Reason(end.reason), end.message)
+        for type_, end in found
+    ]
 
 
 def _suspended(phase: Phase) -> Verdict:

@@ -64,6 +64,10 @@ class Workers:
             worker.seen = what
             worker.wake.set()
 
+    def uids(self) -> Iterable[str]:
+        """Return the uids of the objects that are watched."""
+        return list(self._workers)
+
     def phases(self) -> Iterable[str]:
         """Return the phase of each object, as last stored."""
         return [worker.phase or "Pending" for worker in self._workers.values()]

@@ -28,12 +28,14 @@ class Health:
         doing: The step of the start that is under way.
         error: Why the start ended.
         parts: Part -> "running", or how it ended.
+        restarts: Part -> how often it died and was started again.
     """
 
     ready: bool = False
     doing: str = ""
     error: str = ""
     parts: dict[str, str] = field(default_factory=dict)
+    restarts: dict[str, int] = field(default_factory=dict)
 
     @property
     def dead(self) -> dict[str, str]:

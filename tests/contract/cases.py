@@ -60,6 +60,54 @@ async def an_unknown_request_is_unknown_everywhere(stage: Stage, _: Path) -> Non
     assert await stage.result(await stage.sky.cancel([NOBODY])) == Launched(job_id=None)
 
 
+async def its_identity_is_the_same_whoever_asks(stage: Stage, tmp: Path) -> None:
+    """A token that the client mints is as good as the credentials it was minted with, and names the same server."""
+    (tmp / "token").write_text(await stage.sky.mint_token())
+    minted = stage.client(SecretDirectory(tmp, "the new token"))
+    await minted.check()
+    identity = await stage.sky.identity()
+    assert (await minted.identity(), await stage.sky.identity()) == (identity, identity)
+    assert re.fullmatch(r"[0-9a-z-]+@\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", identity)
+    shapes.check("user", (await stage.raw("GET", "/users")).json[0])
+
+
+async def a_minted_token_is_an_administrators(stage: Stage, tmp: Path) -> None:
+    """Nobody else sees what others have asked of SkyPilot, and a launch that is not seen is not cancelled before a teardown."""
+    (tmp / "token").write_text(await stage.sky.mint_token())
+    name = fresh("wrong")
+    request_id = await stage.sky.launch(name, stage.task("a1", run="true", bogus=1))
+    (seen,) = await stage.client(SecretDirectory(tmp, "the new token")).requests_of(name)
+    assert seen.id == request_id
+
+
+async def a_token_under_a_taken_name_is_refused(stage: Stage, _: Path) -> None:
+    body = {"token_name": fresh("skyoperator"), "role": "admin"}
+    first = await stage.raw("POST", "/users/service-account-tokens", json=body)
+    again = await stage.raw("POST", "/users/service-account-tokens", json=body)
+    assert (first.status, again.status) == (200, 500)
+    shapes.check("token", first.json)
+    assert "already exists" in again.json["detail"]
+
+
+async def nobody_without_credentials_gets_a_token(stage: Stage, _: Path) -> None:
+    with pytest.raises(SkyPilotUnreachable, match="HTTP 401"):
+        await stage.client(NoCredentials()).mint_token()
+    with pytest.raises(SkyPilotUnreachable, match="HTTP 401"):
+        await stage.client(NoCredentials()).identity()
+
+
+async def a_launch_whose_answer_nobody_hears_happens_all_the_same(stage: Stage, _: Path) -> None:
+    """What was posted is found under its name by who asks again. (Hang up before the body was read, and nothing happens.)"""
+    name = fresh("wrong")
+    body = {"cluster_name": name, "task": stage.task("a1", run="true", bogus=1), "env_vars": dict(USER)}
+    async with stage.posting("/launch", body):
+        (request,) = await stage.until(lambda: stage.sky.requests_of(name), lambda found: len(found) == 1)
+    assert await stage.sky.task_name_of(request.id) == "a1"
+    error = await stage.result(request.id)
+    assert isinstance(error, RequestError)
+    assert error.type == "InvalidSkyPilotConfigError"
+
+
 async def cancelling_nothing_cancels_nothing(stage: Stage, _: Path) -> None:
     assert await stage.result(await stage.sky.cancel([])) == Launched(job_id=None)
 
@@ -72,6 +120,12 @@ async def an_unknown_cluster_is_absent_everywhere(stage: Stage, _: Path) -> None
         await stage.sky.jobs(name)
     with pytest.raises(NoSuchCluster, match=f"^Cluster '{name}' does not exist.$"):
         await stage.sky.log_tail(name, 1, 10)
+    with pytest.raises(ClusterNotUp, match=f"^Cluster '{name}' not found.$"):
+        await stage.sky.endpoints(name)
+    gone = RequestError("ClusterDoesNotExist", f"Cluster '{name}' does not exist.")
+    asked = [await stage.sky.cancel_jobs(name, [1]), await stage.sky.set_autostop(name, 10), await stage.sky.set_autostop(name, None)]
+    assert [await stage.result(request_id) for request_id in asked] == [gone, gone, gone]
+    assert {request.name for request in await stage.sky.requests_of(name)} >= {"cancel", "autostop", "endpoints"}
 
 
 async def down_of_an_unknown_cluster_fails_each_time(stage: Stage, _: Path) -> None:
@@ -148,6 +202,26 @@ async def a_launch_runs_its_job_and_goes_down(stage: Stage, _: Path) -> None:
         assert await stage.down(name) == RequestError("ClusterDoesNotExist", f"Cluster '{name}' does not exist.")
 
 
+async def a_cancelled_job_leaves_the_cluster_up(stage: Stage, _: Path) -> None:
+    async with stage.cluster("ct-long") as name:
+        assert await stage.result(await stage.sky.launch(name, stage.task("a1", run="sleep 600"))) == Launched(job_id=1)
+        assert await stage.result(await stage.sky.cancel_jobs(name, [])) == Launched(job_id=None)
+        await stage.until(lambda: stage.sky.jobs(name), lambda jobs: jobs[0].status is JobStatus.RUNNING)
+        assert await stage.result(await stage.sky.cancel_jobs(name, [1, 7])) == Launched(job_id=None)
+        (job,) = await _ended(stage, name)
+        assert (job.status, job.finished_at is not None) == (JobStatus.CANCELLED, True)
+        assert (await _row(stage, name)).status is ClusterStatus.UP
+
+
+async def autostop_is_set_and_taken_back_and_no_port_is_open(stage: Stage, _: Path) -> None:
+    async with stage.cluster("ct-norun") as name:
+        assert await stage.result(await stage.sky.launch(name, stage.task("a1"))) == Launched(job_id=None)
+        assert await stage.sky.endpoints(name) == {}
+        for minutes, shown in ((600, (600, True)), (None, (-1, False))):
+            assert await stage.result(await stage.sky.set_autostop(name, minutes)) == Launched(job_id=None)
+            assert await _autostop(stage, name) == shown
+
+
 async def a_job_that_exits_3_is_failed_and_its_launch_is_not(stage: Stage, _: Path) -> None:
     async with stage.cluster("ct-exit3") as name:
         request_id = await stage.sky.launch(name, stage.task("a1", run="echo before; exit 3"))
@@ -211,9 +285,16 @@ BARE = (
     a_wrong_task_is_accepted_and_fails_later,
     text_that_is_no_yaml_is_accepted_and_fails_later,
     polls_never_carry_bodies,
+    its_identity_is_the_same_whoever_asks,
+    a_minted_token_is_an_administrators,
+    a_token_under_a_taken_name_is_refused,
+    nobody_without_credentials_gets_a_token,
+    a_launch_whose_answer_nobody_hears_happens_all_the_same,
 )
 CLOUD = (
     a_launch_runs_its_job_and_goes_down,
+    a_cancelled_job_leaves_the_cluster_up,
+    autostop_is_set_and_taken_back_and_no_port_is_open,
     a_job_that_exits_3_is_failed_and_its_launch_is_not,
     a_setup_that_fails_is_failed_setup,
     a_task_without_run_has_no_job,
@@ -240,6 +321,14 @@ async def _check_shapes(stage: Stage, name: str, launch_id: str) -> None:
     ):
         posted = await stage.raw("POST", path, json={**asked, **body})
         shapes.check(row, (await _value(stage, posted.request_id, row))[0])
+
+
+async def _autostop(stage: Stage, name: str) -> tuple[int, bool]:
+    """Return what the row says of autostop: the client has no use for it."""
+    body = {"cluster_names": [name], "summary_response": True, "include_handle": False, "env_vars": dict(USER)}
+    posted = await stage.raw("POST", "/status", json=body)
+    (row,) = await _value(stage, posted.request_id, "cluster")
+    return row["autostop"], row["to_down"]
 
 
 async def _value(stage: Stage, request_id: str, what: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import aiohttp
 import yaml
 from skyoperator.sky import Credentials, Launched, RequestError, SkyPilotClient, SkyPilotUnreachable
+from yarl import URL
 
 _T = TypeVar("_T")
 
@@ -54,6 +56,28 @@ class Stage:
         async with self.session.request(method, f"{self.endpoint}{path}", headers=headers, **call) as answer:
             said = await answer.json(content_type=None)
             return Raw(answer.status, said, answer.headers.get("X-SkyPilot-Request-ID", ""))
+
+    @asynccontextmanager
+    async def posting(self, path: str, body: dict[str, Any]) -> AsyncIterator[None]:
+        """Send a POST, never read its answer, and hang up at the end."""
+        url, content = URL(self.endpoint), json.dumps(body).encode()
+        headers = {
+            "Host": url.authority,
+            "Authorization": await self.credentials.authorization() or "",
+            "Content-Type": "application/json",
+            "Content-Length": str(len(content)),
+            "X-SkyPilot-API-Version": "62",
+            "X-Forwarded-For": "192.0.2.1",
+        }
+        head = "".join(f"{key}: {value}\r\n" for key, value in headers.items())
+        _, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + content)
+        try:
+            await writer.drain()
+            yield
+        finally:
+            writer.close()
+            await writer.wait_closed()
 
     def task(self, name: str, **fields: Any) -> str:
         """Return a task's YAML, small enough for a test cluster; no field of value None."""

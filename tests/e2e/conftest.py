@@ -29,7 +29,7 @@ def release() -> None:
     subprocess.run([*command, "--set", watch, "--wait", "--timeout", "10m", "--hide-notes"], cwd=ROOT, check=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def namespace() -> str:
     return NAMESPACE
 

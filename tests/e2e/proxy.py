@@ -74,7 +74,11 @@ class HoldingProxy:
         await asyncio.gather(*connections, return_exceptions=True)
 
     async def _connection(self, client_in: asyncio.StreamReader, client_out: asyncio.StreamWriter) -> None:
-        server_in, server_out = await asyncio.open_connection("127.0.0.1", self._target_port)
+        try:
+            server_in, server_out = await asyncio.open_connection("127.0.0.1", self._target_port)
+        except ConnectionError:
+            client_out.close()
+            return
         answers = asyncio.create_task(_copy(server_in, client_out))
         try:
             while request := await _read_request(client_in):
@@ -126,7 +130,9 @@ async def _read_request(reader: asyncio.StreamReader) -> bytes:
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Copy to the end, and pass the end on: a client must not wait for a server that has died."""
     with contextlib.suppress(ConnectionError):
         while data := await reader.read(65536):
             writer.write(data)
             await writer.drain()
+    writer.close()

@@ -137,6 +137,12 @@ class Sky:
         return kubectl("exec", "-n", WORKLOADS, head_pod(self.cluster), "--", "bash", "-c", command)
 
 
+def reasons(this: Sky) -> set[str]:
+    """The reasons of the object's Events."""
+    found = json.loads(kubectl("get", "events", "-n", this.namespace, "-o", "json"))["items"]
+    return {event["reason"] for event in found if event["involvedObject"]["name"] == this.name}
+
+
 def head_pod(cluster: str) -> str:
     return next(pod for pod in pods_of(cluster) if pod.endswith("-head"))
 

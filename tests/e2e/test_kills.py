@@ -90,10 +90,10 @@ def controller(in_cluster_controller_off: None, proxy: HoldingProxy, tmp_path: P
     print(running.log.read_text()[-6000:])
 
 
-def as_service_account(directory: Path) -> Path:
+def as_service_account(directory: Path, *, hours: int = 1) -> Path:
     """A kubeconfig with the rights that the chart gives the controller, and no more."""
     config = yaml.safe_load(kubectl("config", "view", "--raw", "--minify"))
-    token = kubectl("create", "token", f"{RELEASE}-controller", "-n", RELEASE, "--duration=1h").strip()
+    token = kubectl("create", "token", f"{RELEASE}-controller", "-n", RELEASE, f"--duration={hours}h").strip()
     config["users"] = [{"name": user["name"], "user": {"token": token}} for user in config["users"]]
     path = directory / "kubeconfig"
     path.write_text(yaml.safe_dump(config))

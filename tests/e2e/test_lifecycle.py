@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.e2e.support import SMALL, Sky, eventually, kubectl, nothing_left, sky_cli
+from tests.e2e.support import SMALL, Sky, eventually, kubectl, nothing_left, reasons, sky_cli
 
 Apply = Callable[..., Sky]
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -92,9 +91,3 @@ def test_a_delete_while_it_is_queued_leaves_nothing(apply: Apply) -> None:
 def request_of(this: Sky) -> str | None:
     found: str | None = this.status().get("launch", {}).get("requestID")
     return found
-
-
-def reasons(this: Sky) -> set[str]:
-    """The reasons of the object's Events."""
-    found = json.loads(kubectl("get", "events", "-n", this.namespace, "-o", "json"))["items"]
-    return {event["reason"] for event in found if event["involvedObject"]["name"] == this.name}

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
-
-import pytest
 
 from tests.e2e.support import SMALL, Sky, kubectl, pods_of
 
@@ -44,21 +41,3 @@ def test_an_edit_heals_it(apply: Apply) -> None:
     kubectl("patch", "skyc", this.name, "-n", this.namespace, "--type=merge", "-p", '{"spec":{"task":{"runn":null,"run":"echo healed"}}}')
     this.until("Accepted", seconds=20)
     this.delete()
-
-
-@pytest.mark.parametrize(
-    ("name", "resources", "reason", "words"),
-    [
-        ("no-gpu", {**SMALL, "accelerators": "H100:8"}, "NoCapacity", "H100"),
-        ("no-image", {**SMALL, "image_id": "docker:nobody/nothing:1"}, "ImagePullFailed", "ErrImagePull"),
-    ],
-)
-def test_a_launch_that_fails_says_why_in_skypilots_words(
-    apply: Apply, name: str, resources: dict[str, Any], reason: str, words: str
-) -> None:
-    this = apply(name, task={"resources": resources, "run": "echo"})
-    assert this.until("Failed", seconds=120)[0] == reason
-    assert words in this.until("Failed", seconds=1)[1]
-    cluster = this.cluster
-    this.delete(seconds=60)
-    assert not pods_of(cluster)

@@ -37,29 +37,78 @@ def objects(seed: int, count: int) -> Iterator[Made]:
     """Yield that many objects, the same for the same seed."""
     rng = Random(seed)
     for index in range(count):
-        kind: Kind = rng.choices(("valid", "half-valid", "nasty"), (55, 25, 20))[0]
+        kind: Kind = rng.choices(("valid", "half-valid", "nasty"), (60, 20, 20))[0]
         task = {"valid": valid, "half-valid": half_valid, "nasty": nasty}[kind](rng)
         yield Made(kind, _object(rng, index, kind, task))
 
+
+SECRET_NAMES = ("HF_TOKEN", "GIT_TOKEN")
+GOOD_KEYS = ("plain", "quotes", "lines", "empty")
+CANARY = "c4n4ry-5ecret"
+SECRET: Mapping[str, bytes] = {
+    "plain": CANARY.encode(),
+    "quotes": f"""{CANARY}'"`$(id)$HOME{{{{ x }}}}", "/y": "/etc""".encode(),
+    "lines": f"{CANARY}\n---\nrun: x\n".encode(),
+    "empty": b"",
+    "binary": CANARY.encode() + b"\xff\xfe\x00",
+    "huge": CANARY.encode() * 10_000,
+}
+"""The Secret `known` of the namespace: each value but the empty one holds the canary."""
+TASKS: Mapping[str, str] = {
+    "task.yaml": "resources: {infra: k8s}\nrun: echo hi\n",
+    "mount": "file_mounts: {/x: /etc}\n",
+    "broken": "run: [\n",
+    "bomb": "a: &a [x, x]\nb: &b [*a, *a]\nenvs: *b\n",
+    "twice": "run: a\nrun: b\n",
+    "typed": "envs: {A: 2024-01-01}\n",
+    "object": "!!python/object:os.system {}\n",
+    "empty": "",
+}
+"""The ConfigMap `known` of the namespace."""
 
 # A field that the CRD gets is one more line here.
 FIELDS: Mapping[str, Callable[[Random], Any]] = {
     "whenFinished": lambda rng: rng.choice(["Down", "Keep"]),
     "deletionPolicy": lambda rng: rng.choice(["Down", "Down", "Down", "Orphan"]),
+    "secrets": lambda rng: [_variable(name, "known", key) for name, key in zip(SECRET_NAMES, rng.sample(GOOD_KEYS, 2), strict=False)],
+    "autostop": lambda rng: {"idleMinutes": rng.randint(60, 1000)},
+    "backoffLimit": lambda rng: rng.randint(0, 3),
+    "retryOn": lambda rng: rng.sample(["NoCapacity", "ClusterLost", "SkyPilotError", "JobFailed"], rng.randint(0, 4)),
+    "preRunningDeadlineSeconds": lambda rng: rng.randint(3_000, 10_000),
+    "activeDeadlineSeconds": lambda rng: rng.randint(3_000, 10_000),
+    "suspend": lambda rng: rng.random() < 0.1,
 }
 
 
+def _variable(name: str, secret: str, key: str) -> dict[str, Any]:
+    return {"name": name, "secretKeyRef": {"name": secret, "key": key}}
+
+
 def _object(rng: Random, index: int, kind: Kind, task: Any) -> dict[str, Any]:
-    spec: dict[str, Any] = {field: value(rng) for field, value in FIELDS.items() if rng.random() < 0.5}
-    if kind == "nasty" and rng.random() < 0.2:
-        spec[rng.choice([*FIELDS, "unknown"])] = junk(rng)
+    spec: dict[str, Any] = {field: value(rng) for field, value in FIELDS.items() if rng.random() < 0.3}
+    if rng.random() < 0.1:
+        spec["taskRef"] = {"name": "known", "key": "task.yaml" if kind == "valid" else rng.choice([*TASKS, "absent"])}
+    else:
+        spec["task"] = task
+    if kind != "valid" and rng.random() < 0.2:
+        spec |= _wrong(rng)
     return {
         "apiVersion": "skyoperator.dev/v1alpha1",
         "kind": "SkyCluster",
         "metadata": {"name": name(rng, index, kind), "labels": {"kind": kind}},
-        "spec": {**spec, "task": task},
+        "spec": spec,
         **({"status": {"phase": "Succeeded", "launch": {"attempt": 9}}} if kind == "nasty" else {}),
     }
+
+
+def _wrong(rng: Random) -> dict[str, Any]:
+    """Return fields of the spec that are wrong in themselves, or point at what is not there or no text."""
+    name = rng.choice([*SECRET_NAMES, "E0", "SKYPILOT_TASK_ID", "_A", "A-B", "GIT_URL", "SKYPILOT_DOCKER_PASSWORD"])
+    secret, key = rng.choice([("known", "binary"), ("known", "huge"), ("known", "absent"), ("absent", "plain"), ("known", "plain")])
+    unfit = [_variable("HF_TOKEN", "known", rng.choice(["binary", "huge"]))]
+    return rng.choice(
+        [{"secrets": unfit}, {"secrets": [_variable(name, secret, key)]}, {rng.choice([*FIELDS, "taskRef", "unknown"]): junk(rng)}]
+    )
 
 
 def name(rng: Random, index: int, kind: Kind) -> str:

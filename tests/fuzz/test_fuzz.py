@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import time
+from base64 import b64encode
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from random import SystemRandom
@@ -20,7 +21,8 @@ from kubernetes.aio.client.exceptions import ApiException
 from skyoperator.api.v1alpha1 import GROUP, PLURAL, VERSION, ConditionType
 from skyoperator.kube import api_client
 
-from tests.fuzz.objects import POLICY, Made, objects
+from tests.e2e.support import kubectl
+from tests.fuzz.objects import CANARY, POLICY, SECRET, TASKS, Made, objects
 from tests.integration.conftest import Controllers
 from tests.parser.conftest import SkyPilot
 from tests.standin.control import Control
@@ -30,8 +32,6 @@ SEED = int(os.environ.get("FUZZ_SEED") or SystemRandom().randrange(2**32))
 AT_ONCE = 16
 LONGEST_SECONDS = 600
 LAUNCHED_SHARE = 0.3
-ON_REQUEST = {"overrides": {"kubernetes": {"provision_timeout": 60}}, "inputs": {"s3://datasets": 1}}
-"""What the policy of `objects` lets through, in the values that its tasks have."""
 
 
 class Namespace:
@@ -59,6 +59,10 @@ class Namespace:
 
 @pytest.fixture
 async def here(namespace: str) -> AsyncIterator[Namespace]:
+    data = {key: b64encode(value).decode() for key, value in SECRET.items()}
+    for kind, content in (("Secret", data), ("ConfigMap", dict(TASKS))):
+        manifest = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "known"}, "data": content}
+        kubectl("create", "-n", namespace, "-f", "-", stdin=json.dumps(manifest))
     async with api_client() as client:
         yield Namespace(CustomObjectsApi(client), namespace)
 
@@ -79,12 +83,12 @@ def conditions(body: dict[str, Any]) -> dict[str, str]:
 
 
 def settled(body: dict[str, Any]) -> bool:
-    """Whether the controller has nothing more to do for the object: refused, ended, or up for good."""
+    """Whether the controller has nothing more to do for the object: refused, ended, suspended, or up for good."""
     found = conditions(body)
     if set(found) < set(ConditionType):
         return False
-    ended = "True" in (found["Complete"], found["Failed"])
-    return found["Accepted"] == "False" or ended or (body["status"]["phase"] == "Ready")
+    ended = "True" in (found["Complete"], found["Failed"], found["Suspended"])
+    return found["Accepted"] == "False" or ended or body["status"]["phase"] == "Ready"
 
 
 async def until(what: str, here: Namespace, done: Any) -> list[dict[str, Any]]:
@@ -103,16 +107,17 @@ async def until(what: str, here: Namespace, done: Any) -> list[dict[str, Any]]:
         raise AssertionError(f"after {LONGEST_SECONDS} s {len(left)} objects are not {what}: {shown}") from None
 
 
-def harm(out: dict[str, Any]) -> list[str]:
-    """Return what came out of SkyPilot's parser that no user may reach, by name."""
+def harm(out: dict[str, Any], task: dict[str, Any]) -> list[str]:
+    """Return, by name, what came out of SkyPilot's parser that the user may not reach, or did not write."""
     places = {"task": out["foreign"], **{f"resources[{index}]": found["foreign"] for index, found in enumerate(out["resources"])}}
     found = [f"{place}.{key}" for place, keys in places.items() for key, value in keys.items() if value]
-    asked = {**out["on_request"], "api_server_access": None}
-    each = [asked, *(resources["on_request"] for resources in out["resources"])]
-    found += [key for group in each for key, value in group.items() if value and value != ON_REQUEST.get(key)]
+    config = task.get("config") or {}
+    wrote = {"overrides": config, "hooks": None, "inputs": task.get("inputs"), "outputs": None, "event_callback": None}
+    each = [out["on_request"], *(resources["on_request"] for resources in out["resources"])]
+    found += [key for group in each for key, value in group.items() if key in wrote and (value or {}) != (wrote[key] or {})]
     local = ["local path"] if out["local"] else []
     sources = [*out["file_mounts"].values(), *(storage["source"] for storage in out["storage"].values())]
-    return found + local + [f"source {source}" for source in sources if not str(source).startswith("s3://datasets")]
+    return found + local + [f"source {source}" for source in sources if not f"{source}/".startswith("s3://datasets/")]
 
 
 async def test_a_thousand_objects_of_every_kind(
@@ -128,6 +133,7 @@ async def test_a_thousand_objects_of_every_kind(
     control.jobs(seconds=0.05)
     control.set(long_workers=64)
     monkeypatch.setenv("SKYOPERATOR_POLICY", json.dumps(POLICY))
+    monkeypatch.setenv("SKYOPERATOR_MAX_IN_FLIGHT_LAUNCHES", "64")
     process = await controllers.start()
     with capsys.disabled():
         print(f"\n{COUNT} objects, FUZZ_SEED={SEED}")
@@ -149,16 +155,24 @@ async def test_a_thousand_objects_of_every_kind(
     assert len(parsed) >= LAUNCHED_SHARE * COUNT
     refused = {name: answer for name, answer in parsed.items() if "ok" not in answer}
     assert not refused, "SkyPilot itself refuses what we accepted"
-    assert not {name: found for name, answer in parsed.items() if (found := harm(answer["ok"]))}
+    tasks = {body["status"]["cluster"]["name"]: body["spec"].get("task", {}) for body in every if "cluster" in body["status"]}
+    assert not {name: found for name, answer in parsed.items() if (found := harm(answer["ok"], tasks[name]))}
+
+    assert CANARY not in json.dumps(every)
+    assert CANARY not in kubectl("get", "events", "-n", controllers.namespace, "-o", "json")
 
     await here.delete_all()
     await until("gone", here, lambda _: False)
+    with capsys.disabled():
+        print(f"all gone after {time.monotonic() - begun:.0f} s")
     orphaned = sum(body["spec"]["deletionPolicy"] == "Orphan" for body in every)
     assert len(control.world.clusters) <= orphaned
     assert max(control.world.executions.values()) == 1
+    log = process.log.read_text()
+    assert CANARY not in log
     assert process.process is not None
     assert process.process.returncode is None, "the controller has died"
-    assert [line for line in process.log.read_text().splitlines() if _is_error(line)] == []
+    assert [line for line in log.splitlines() if _is_error(line)] == []
 
 
 def _accepted(body: dict[str, Any]) -> str:

@@ -178,16 +178,16 @@ class ApiServer:
         return answer
 
     async def _forward(self, http: web.Request, body: bytes) -> web.Response:
-        async with self._ask(http, body) as answer:
+        async with self._ask(http, body, {}) as answer:
             return web.Response(status=answer.status, body=await answer.read(), headers=_passed_on(answer.headers))
 
-    def _ask(self, http: web.Request, body: bytes = b"", **query: str) -> Any:
+    def _ask(self, http: web.Request, body: bytes, query: dict[str, str]) -> Any:
         url = f"{self._server}{http.path}"
         return self._session.request(http.method, url, params={**http.query, **query}, data=body or None, headers=_passed_on(http.headers))
 
     async def _watch(self, http: web.Request) -> web.StreamResponse:
         stale, self._stale = self._stale, 0
-        async with self._ask(http, **({"resourceVersion": "1"} if stale else {})) as asked:
+        async with self._ask(http, b"", {"resourceVersion": "1"} if stale else {}) as asked:
             answer = web.StreamResponse(status=asked.status, headers=_passed_on(asked.headers))
             await answer.prepare(http)
             watch = Watch(http, asked, answer)

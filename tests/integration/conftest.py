@@ -72,13 +72,13 @@ class Process:
     def is_alive(self) -> bool:
         return self.process is not None and self.process.returncode is None
 
-    def signal(self, how: signal.Signals) -> None:
+    def send(self, how: signal.Signals) -> None:
         if self.process is not None and self.process.returncode is None:
             self.process.send_signal(how)
 
     async def end(self, how: signal.Signals) -> int:
         assert self.process is not None
-        self.signal(how)
+        self.send(how)
         async with asyncio.timeout(30):
             return await self.process.wait()
 
@@ -149,7 +149,7 @@ async def controllers(namespace: str, standin: tuple[Control, str], tmp_path: Pa
     async with AsyncExitStack() as ends:
         yield controllers
         for process in controllers.made:
-            process.signal(signal.SIGCONT)
+            process.send(signal.SIGCONT)
             ends.push_async_callback(process.end, signal.SIGTERM)
     for process in controllers.made:
         print(process.log.read_text()[-4000:])

@@ -22,9 +22,9 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "500": {"status": 500, "body": status(500, "InternalError", "etcdserver: request timed out")},
     "503": {"status": 503, "headers": {"Retry-After": "1"}, "body": "apiserver is shutting down.\n"},
     "404": {"status": 404, "body": "404 page not found\n"},
-    "lost": {"kind": "lost"},
+    "lost": {"kind": "lost", "times": 2},  # aiohttp asks once more by itself, except at POST and PATCH
 }
-CALLS = {
+CALLS: dict[str, dict[str, Any]] = {
     "read": {"method": "GET"},
     "accept": {"method": "PUT", "path": "/status"},
     "attempt": {"method": "PUT", "path": "/status", "skip": 1},
@@ -132,6 +132,15 @@ async def test_a_status_that_the_schema_refuses(stage: Stage) -> None:
     assert not stage.launches()
     await stage.ends_well(this)
     assert fault.struck == 3
+    (note,) = notes(stage, "StatusRefused")
+    assert "Nonsense" in note
+    assert "Is the CRD of the controller's version?" in note
+
+
+def notes(stage: Stage, reason: str) -> list[str]:
+    """What the Events of this reason say."""
+    events = json.loads(kubectl("get", "events.events.k8s.io", "-n", stage.namespace, "-o", "json"))["items"]
+    return [event["note"] for event in events if event["reason"] == reason]
 
 
 async def test_rights_taken_away_and_given_back(stage: Stage, rights: str) -> None:

@@ -43,6 +43,7 @@ async def stage(address: str, tmp_path: Path) -> AsyncIterator[Stage]:
         await control("jobs", "ct-good-*", log="setting up\nhello\n")
         await control("jobs", "ct-exit3-*", outcome="FAILED", log=EXIT_3)
         await control("jobs", "ct-setup-*", outcome="FAILED_SETUP")
+        await control("jobs", "ct-long-*", seconds=600)
         credentials = SecretDirectory(tmp_path, "Secret sky/token")
         yield Stage(address, credentials, session, {"infra": "k8s"}, deadline_seconds=5, poll_seconds=0.02)
 

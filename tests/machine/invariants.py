@@ -229,4 +229,3 @@ def _became(before: SkyClusterStatus, after: SkyClusterStatus, type_: ConditionT
 
 def _count(status: SkyClusterStatus) -> int:
     return status.failures.count if status.failures else 0
-

@@ -57,7 +57,6 @@ class QueuedJob:
     finished_at: float | None = None
 
 
-
 @dataclass
 class Row:
     """The cluster."""
@@ -182,7 +181,10 @@ class Server:
     def _moves_of_down(self, work: Work) -> list[tuple[str, Move]]:
         if work.stage == QUEUED:
             return [("down begins", lambda: self._begin_down(work))]
-        return [("down ends", lambda: self._end_down(work)), ("bad: down fails", lambda: work.end(RequestStatus.FAILED, ("RuntimeError", "no")))]
+        return [
+            ("down ends", lambda: self._end_down(work)),
+            ("bad: down fails", lambda: work.end(RequestStatus.FAILED, ("RuntimeError", "no"))),
+        ]
 
     def _begin_down(self, work: Work) -> None:
         if self.row is None:

@@ -19,7 +19,7 @@ from tests.machine.door import Door, at
 from tests.machine.eyes import Eyes
 from tests.machine.invariants import Ledger, check_decision, check_stored
 from tests.machine.server import Server
-from tests.unit.fakes import FakeKube
+from tests.unit.fakes import AnInstallation, FakeKube
 
 ENOUGH_LEASE_SECONDS = 60.0
 POLL_SECONDS = 2.0
@@ -69,8 +69,21 @@ class Stage:
         kube: Any = Stepped(self.kube)
         sky: Any = Stepped(self.door)
         self._reconciler = Reconciler(
-            kube=kube, sky=sky, observer=observer, holder=self, post_timeout_seconds=POST_TIMEOUT_SECONDS, now=lambda: at(self.now)
+            kube=kube,
+            sky=sky,
+            observer=observer,
+            holder=self,
+            installation=self,
+            post_timeout_seconds=POST_TIMEOUT_SECONDS,
+            now=lambda: at(self.now),
         )
+
+    def label(self) -> str:
+        """The installation's, on every cluster."""
+        return "test"
+
+    async def release(self, cluster_name: str) -> None:
+        """What is left behind on purpose is the model's own to know."""
 
     @property
     def server(self) -> Server:

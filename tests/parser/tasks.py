@@ -11,7 +11,10 @@ POLICY = Policy(
     allowed_buckets=("s3://datasets", "gs://models/public", "https://account.blob.core.windows.net/box"),
     allowed_volumes=("scratch", "team-data"),
 )
-LABELS = {"skyoperator-uid": "0b4f6d1e-5a55-4c8e-9d5e-3f1c2a7b8c9d", "skyoperator-attempt": "3"}
+LABELS = {
+    "skyoperator-uid": "0b4f6d1e-5a55-4c8e-9d5e-3f1c2a7b8c9d",
+    "skyoperator-instance": "4e1d5e0c-9b1f-4c55-8a8e-0d8a2d1f6b7a",
+}
 
 # Text that YAML 1.1, bash or a template engine might take for something else.
 TRICKY = (

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
-from skyoperator.task import cluster_digest, masked, render
+from skyoperator.sky.masking import masked
+from skyoperator.task import cluster_digest, render
 
 from tests.parser.conftest import SkyPilot
 from tests.parser.tasks import TRICKY, secrets

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from skyoperator import records, task
-from skyoperator.api.v1alpha1 import FINALIZER, SkyCluster, SkyClusterSpec, SkyClusterStatus
+from skyoperator.api.v1alpha1 import FINALIZER, Reason, SkyCluster, SkyClusterSpec, SkyClusterStatus
 from skyoperator.conditions import find
 from skyoperator.decide import decide as decide_with
-from skyoperator.decision import Decision, Launch
-from skyoperator.inputs import Inputs, Order, inline
+from skyoperator.decision import Decision, Launch, SetAutostop
+from skyoperator.inputs import Fault, Inputs, Order, inline
 from skyoperator.judge import judge
 from skyoperator.sky.types import UID_LABEL, Cluster, ClusterStatus, Job, JobStatus, Request, RequestStatus
 from skyoperator.summary import summarized
@@ -51,9 +51,20 @@ NAME = task.cluster_name("train", UID)
 POLICY = task.Policy()
 
 
+MISSING = "missing"
+"""The one Secret that is not there."""
+
+
+def inputs_of(this: SkyCluster) -> Inputs:
+    """What is read of an object whose task stands in its spec, and whose Secrets are all there, but for MISSING."""
+    if any(secret.secret_key_ref.name == MISSING for secret in this.spec.secrets):
+        return Inputs(POLICY, fault=Fault(Reason.SECRET_NOT_FOUND, f"there is no Secret {MISSING}"))
+    return inline(this, POLICY)
+
+
 def decide(this: SkyCluster, world: World, inputs: Inputs | None = None) -> Decision:
-    """What decide says of an object whose task stands in its spec."""
-    return decide_with(this, world, inputs or inline(this, POLICY))
+    """What decide says of an object, with the inputs that are read of it."""
+    return decide_with(this, world, inputs or inputs_of(this))
 
 
 def a_cluster(status: ClusterStatus = ClusterStatus.UP, *, uid: str = UID) -> Cluster:
@@ -78,15 +89,30 @@ def an_outage(now: datetime = NOW) -> World:
 
 
 def after(this: SkyCluster, *worlds: World) -> SkyCluster:
-    """The object once each of the worlds was decided upon and the decision's status stored; what is launched is acknowledged as r1."""
+    """The object once each of the worlds was decided upon, the decision's status stored, and what its action wrote as well.
+
+    What is launched is acknowledged: as r1, the second attempt as r2.
+    """
     for world in worlds:
         decision = decide(this, world)
-        this = this.model_copy(update={"status": stored(decision.status)})
+        this = with_status(this, decision.status)
         if isinstance(decision.action, Launch) and this.status.launch is not None:
-            status = records.acknowledged(this.status, this.status.launch, "r1", world.now)
-            order = Order(inline(this, POLICY), judge(this, world, inline(this, POLICY)))
-            this = this.model_copy(update={"status": stored(summarized(this, status, world, order))})
+            status = records.acknowledged(this.status, this.status.launch, f"r{this.status.launch.attempt}", world.now)
+            order = Order(inputs_of(this), judge(this, world, inputs_of(this)))
+            this = with_status(this, summarized(this, status, world, order))
+        if isinstance(decision.action, SetAutostop):
+            this = with_status(this, records.backstopped(this.status, decision.action.idle_minutes))
     return this
+
+
+def with_status(this: SkyCluster, status: SkyClusterStatus) -> SkyCluster:
+    return this.model_copy(update={"status": stored(status)})
+
+
+def edited(this: SkyCluster, **spec: Any) -> SkyCluster:
+    """The object once a user has changed these fields of its spec, named as in YAML."""
+    before = this.spec.model_dump(by_alias=True, exclude_none=True)
+    return this.model_copy(update={"spec": SkyClusterSpec.model_validate({**before, **spec}), "generation": this.generation + 1})
 
 
 def stored(status: SkyClusterStatus) -> SkyClusterStatus:

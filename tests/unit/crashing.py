@@ -22,7 +22,7 @@ from skyoperator.sky.types import SkyPilotError
 from tests.standin.control import Control
 from tests.standin.server import serving
 from tests.unit.build import NAME, NOW, an_object
-from tests.unit.fakes import Crash, Door, FakeKube, Process
+from tests.unit.fakes import AnInstallation, Crash, Door, FakeKube, Process
 
 LONGEST_LIFE_SECONDS = 600
 LATE_SECONDS = POST_TIMEOUT_SECONDS + 15.0
@@ -69,7 +69,13 @@ class Stage:
             kube: Any = Door(self.kube, process)
             observer = Observer(sky, admission=Admission(8), hold=Hold(), now=now)
             reconciler = Reconciler(
-                kube=kube, sky=sky, observer=observer, holder=holder, post_timeout_seconds=POST_TIMEOUT_SECONDS, now=now
+                kube=kube,
+                sky=sky,
+                observer=observer,
+                holder=holder,
+                installation=AnInstallation(),
+                post_timeout_seconds=POST_TIMEOUT_SECONDS,
+                now=now,
             )
             tasks = [asyncio.create_task(work) for work in (observer.run(), self._passes(reconciler, key, until, replays), process.crashed.wait())]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=LONGEST_LIFE_SECONDS)

@@ -21,6 +21,16 @@ class Crash(BaseException):
     """The process died here."""
 
 
+class AnInstallation:
+    """Whose clusters these are. Nothing is left behind on purpose."""
+
+    def label(self) -> str:
+        return "test"
+
+    async def release(self, cluster_name: str) -> None:
+        raise AssertionError("nothing here is left behind on purpose")
+
+
 @dataclass
 class FakeKube:
     """Keeps objects as kube-apiserver does: resource versions, 409 on a stale write, gone with the last finalizer."""

@@ -93,7 +93,7 @@ class TestController:
 
     def test_the_credential_is_a_file_and_nowhere_else(self) -> None:
         rendered = render()
-        password = rendered.one("Secret")["data"]["password"]
+        password = rendered.one("Secret", "-credentials")["data"]["password"]
         assert len(password) > 40
         for item in rendered.objects:
             assert item["kind"] == "Secret" or password not in yaml.safe_dump(item)
@@ -101,6 +101,14 @@ class TestController:
             container = rendered.container(name)
             assert not any("secretKeyRef" in str(variable) for variable in container["env"])
             assert "envFrom" not in container
+
+    def test_its_own_token_has_a_place_and_no_manifest_touches_it(self) -> None:
+        """A `data` here, even an empty one, would take the token away at each upgrade."""
+        rendered = render()
+        name = environment(rendered.container("-controller"))["SKYOPERATOR_TOKEN_SECRET"]
+        secret = rendered.one("Secret", "-token")
+        assert secret["metadata"]["name"] == name
+        assert not {"data", "stringData"} & set(secret)
 
     def test_it_finds_the_server_of_the_release(self) -> None:
         rendered = render()
@@ -190,6 +198,10 @@ class TestSkyPilot:
         assert server_config(workloads={"namespace": "gpu"})["kubernetes"]["namespace"] == "gpu"
         assert 'is "sky-system", the release namespace' in refusal({"workloads": {"namespace": NAMESPACE}})
 
+    def test_a_pod_waits_for_a_node_as_long_as_the_value_says(self) -> None:
+        assert server_config()["kubernetes"]["provision_timeout"] == 600
+        assert server_config(skypilot={"provisionTimeoutSeconds": 20})["kubernetes"]["provision_timeout"] == 20
+
     def test_the_installers_config_wins(self) -> None:
         config = server_config(skypilot={"config": {"kubernetes": {"provision_timeout": -1}, "gcp": {"project_id": "p"}}})
         assert config["kubernetes"]["provision_timeout"] == -1
@@ -237,7 +249,7 @@ class TestSkyPilot:
 
     def test_a_password_of_ones_own_is_used(self) -> None:
         rendered = render(skypilot={"auth": {"existingSecret": "mine"}})
-        assert rendered.all("Secret") == []
+        assert [secret["metadata"]["name"] for secret in rendered.all("Secret")] == ["skyoperator-skypilot-token"]
         for name in ("-controller", "-skypilot"):
             secrets = [volume["secret"]["secretName"] for volume in rendered.pod(name)["volumes"] if "secret" in volume]
             assert secrets == ["mine"]
@@ -254,6 +266,7 @@ class TestAServerThatRunsAlready:
         rendered = render(skypilot=OWN_SERVER)
         assert environment(rendered.container("-controller"))["SKYOPERATOR_SKYPILOT_ENDPOINT"] == "https://sky.example.com"
         assert rendered.pod("-controller")["volumes"][0]["secret"]["secretName"] == "sky-login"
+        assert "SKYOPERATOR_TOKEN_SECRET" not in environment(rendered.container("-controller")), "it mints none there"
 
     @pytest.mark.parametrize("missing", ["endpoint", "credentialsSecret"])
     def test_what_is_missing_is_named(self, missing: str) -> None:

@@ -33,11 +33,11 @@ class FakeLeases:
             raise ApiException(status=404)
         return copy.deepcopy(self.lease)
 
-    async def create_namespaced_custom_object(self, *where: Any, _request_timeout: float) -> None:
+    async def create_namespaced_custom_object(self, *where: Any, _request_timeout: float) -> dict[str, Any]:
         await self._answer(_request_timeout)
         if self.lease is not None:
             raise ApiException(status=409)
-        self._store(where[-1])
+        return self._store({**where[-1], "metadata": {**where[-1]["metadata"], "uid": "lease-uid"}})
 
     async def replace_namespaced_custom_object(self, *where: Any, _request_timeout: float) -> None:
         await self._answer(_request_timeout)
@@ -54,10 +54,11 @@ class FakeLeases:
         if self.failure is not None:
             raise self.failure
 
-    def _store(self, lease: dict[str, Any]) -> None:
+    def _store(self, lease: dict[str, Any]) -> dict[str, Any]:
         self.writes += 1
         self.lease = copy.deepcopy(lease)
         self.lease["metadata"]["resourceVersion"] = str(next(self.versions))
+        return copy.deepcopy(self.lease)
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -264,3 +265,31 @@ async def test_a_bystanders_write_between_our_read_and_our_write_ends_nothing(le
     await asyncio.sleep(2 * DURATION_SECONDS)
     assert not holding.done()
     holding.cancel()
+
+
+async def test_an_annotation_outlives_renewals_and_disturbs_none(leases: FakeLeases) -> None:
+    lease = a_lease("a")
+    await lease.acquire()
+    assert lease.uid == "lease-uid"
+    assert await lease.annotation("note") == ""
+    leases.seconds = 1.0
+    holding = asyncio.create_task(lease.hold())
+    for number in range(12):
+        await lease.annotate("note", str(number))
+        await asyncio.sleep(RENEW_SECONDS / 3)
+        assert await lease.annotation("note") == str(number)
+        assert lease.seconds_left() > DURATION_SECONDS - 2 * RENEW_SECONDS - 4
+    holding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await holding
+
+
+async def test_an_annotation_is_not_written_over_somebody_elses(leases: FakeLeases) -> None:
+    lease = a_lease("a")
+    await lease.acquire()
+    leases.seconds = 1.0
+    writing = asyncio.create_task(lease.annotate("note", "1"))
+    await asyncio.sleep(1.5)
+    leases.touch(holderIdentity="b")
+    with pytest.raises(ApiException, match="409"):
+        await writing

@@ -14,21 +14,26 @@ from tests.unit.build import NOW, RUN, a_cluster, a_world, after, an_object, an_
 from tests.unit.states import COMPLETE_STOPPING, EVERY_STATE, LAUNCHING, RUNNING
 
 every_state = pytest.mark.parametrize("this", EVERY_STATE.values(), ids=EVERY_STATE)
+LIVING = {name: this for name, this in EVERY_STATE.items() if not this.deleting}
 ELSEWHERE: dict[str, Any] = {"server": "another", "empty_seconds": 100.0}
+
+
+def abandon(this: SkyCluster) -> SkyCluster:
+    return this.model_copy(update={"abandoned": True, "finalizers": (FINALIZER,)})
 
 
 class TestAbandon:
     @every_state
     def test_it_lets_go_at_once_in_every_state_and_asks_skypilot_nothing(self, this: SkyCluster) -> None:
-        abandoned = this.model_copy(update={"abandoned": True})
+        abandoned = abandon(this)
         assert subject_of(abandoned) is None
         for deleting in (False, True):
             decision = decide(abandoned.model_copy(update={"deleting": deleting}), an_outage())
             assert decision.action == RemoveFinalizer(leaves_cluster=True)
 
-    @every_state
+    @pytest.mark.parametrize("this", LIVING.values(), ids=LIVING)
     def test_it_is_said_and_then_silent(self, this: SkyCluster) -> None:
-        abandoned = this.model_copy(update={"abandoned": True})
+        abandoned = abandon(this)
         let_go = after(abandoned, an_outage()).model_copy(update={"finalizers": ()})
         assert condition(let_go.status, ConditionType.READY) == ("False", "Abandoned")
         assert condition(let_go.status, ConditionType.STALLED) == ("True", "Abandoned")

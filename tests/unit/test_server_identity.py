@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from skyoperator.sky import SkyPilotUnreachable, parse
+from skyoperator.sky import SkyPilotRejectsUs, SkyPilotUnreachable, parse
 from skyoperator.snapshot import NOTHING_YET, UNBROKEN_SECONDS, Snapshot, take
 
 from tests.unit.fakes import FakeSky
@@ -61,6 +61,20 @@ async def test_nothing_is_known_of_a_server_that_does_not_tell(failure: Exceptio
     assert (seen.active, seen.clusters, seen.server) == (None, None, "")
     assert str(failure) in seen.complaint
     assert sky.asked("clusters") == []
+
+
+async def test_a_server_that_comes_back_as_a_stranger_is_news() -> None:
+    """What to do about it is in the second complaint; the first was only that nobody answered."""
+    sky = FakeSky(failures={"clusters": SkyPilotUnreachable("refused")})
+    seen = await looks(sky)
+    for failure, told in (
+        (SkyPilotUnreachable("timed out"), "refused"),
+        (SkyPilotRejectsUs("HTTP 401, do this"), "HTTP 401, do this"),
+        (SkyPilotRejectsUs("HTTP 401, do that"), "HTTP 401, do this"),
+    ):
+        sky.failures["clusters"] = failure
+        seen = await looks(sky, after=seen)
+        assert seen.complaint == told
 
 
 def test_it_is_named_after_the_oldest_user_of_skypilots_own() -> None:

@@ -1,48 +1,19 @@
-"""What tools read off an object. kstatus' rules are written down here as they are in cli-utils (pkg/kstatus/status/generic.go)."""
+"""What people and tools read off an object: the conditions, as metav1 has them."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from datetime import timedelta
 
 import pytest
-from skyoperator.api.v1alpha1 import ConditionType, SkyCluster, SkyClusterStatus
+from skyoperator.api.v1alpha1 import ConditionStatus, ConditionType, SkyCluster, SkyClusterStatus
+from skyoperator.sky.types import JobStatus
 
-from tests.unit.build import a_cluster, a_job, a_world, after, an_object, condition, decide
-from tests.unit.states import COMPLETE, EDITED, EVERY_STATE, FAILED, KEPT, LAUNCHING, READY, REJECTED, RUNNING
+from tests.unit.build import a_cluster, a_job, a_world, after, an_object, an_outage, condition, decide, edited
+from tests.unit.states import EDITED, EVERY_STATE, deleted, gone, idle, reached, with_job
 
-every_written_state = pytest.mark.parametrize("this", [this for this in EVERY_STATE.values() if this.status.phase], ids=str)
-
-
-def kstatus(this: SkyCluster) -> str:
-    content: dict[str, Any] = this.status.as_json()
-    if this.deleting:
-        return "Terminating"
-    if content.get("observedGeneration") != this.generation:
-        return "InProgress"
-    found = {condition["type"]: condition["status"] for condition in content["conditions"]}
-    if found.get("Reconciling") == "True":
-        return "InProgress"
-    if found.get("Stalled") == "True":
-        return "Failed"
-    return "Current" if found.get("Ready") == "True" else "InProgress"
-
-
-@pytest.mark.parametrize(
-    ("this", "expected"),
-    [
-        (REJECTED, "Failed"),
-        (LAUNCHING, "InProgress"),
-        (RUNNING, "Current"),
-        (READY, "Current"),
-        (COMPLETE, "Current"),
-        (KEPT, "Current"),
-        (FAILED, "Failed"),
-        (EDITED, "InProgress"),
-        (RUNNING.model_copy(update={"deleting": True}), "Terminating"),
-    ],
-)
-def test_kstatus(this: SkyCluster, expected: str) -> None:
-    assert kstatus(this) == expected
+WRITTEN = {name: this for name, this in EVERY_STATE.items() if this.status.phase}
+every_written_state = pytest.mark.parametrize("this", WRITTEN.values(), ids=WRITTEN)
 
 
 @every_written_state
@@ -73,11 +44,34 @@ def test_a_status_survives_kube_apiserver(this: SkyCluster) -> None:
     assert SkyClusterStatus.model_validate(this.status.as_json()) == this.status
 
 
-def test_a_transition_time_moves_only_with_the_status() -> None:
-    later = after(RUNNING, a_world(RUNNING.status.start_time.replace(hour=20), cluster=a_cluster(), jobs=(a_job(),)))  # type: ignore[union-attr]
-    assert [found.last_transition_time for found in later.status.conditions] == [
-        found.last_transition_time for found in RUNNING.status.conditions
-    ]
+@pytest.mark.parametrize("change", ["nothing", "outage", "deleted", "suspended", "gone", "idle"])
+@every_written_state
+def test_a_transition_time_moves_only_with_the_status(this: SkyCluster, change: str) -> None:
+    later = reached(this) + timedelta(hours=3)
+    world = {"outage": an_outage(later), "gone": gone(later), "idle": idle(later)}.get(change, with_job(JobStatus.RUNNING, later))
+    moved = {"deleted": deleted(this), "suspended": edited(this, suspend=True)}.get(change, this)
+    for before, now in zip(this.status.conditions, decide(moved, world).status.conditions, strict=True):
+        assert before.type == now.type
+        assert now.last_transition_time == (before.last_transition_time if now.status is before.status else later)
+
+
+@every_written_state
+def test_conditions_are_those_of_metav1(this: SkyCluster) -> None:
+    """apimachinery, pkg/apis/meta/v1/types.go: the markers of Condition."""
+    for found in this.status.as_json()["conditions"]:
+        assert set(found) == {"type", "status", "observedGeneration", "lastTransitionTime", "reason", "message"}
+        assert found["status"] in {"True", "False", "Unknown"}
+        assert re.fullmatch(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", found["reason"])
+        assert len(found["reason"]) <= 1024
+        assert len(found["message"]) <= 32768
+        assert found["observedGeneration"] == this.status.observed_generation
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found["lastTransitionTime"])
+
+
+@every_written_state
+def test_what_is_not_as_asked_says_why(this: SkyCluster) -> None:
+    ready = next(found for found in this.status.conditions if found.type == ConditionType.READY)
+    assert ready.status is ConditionStatus.TRUE or ready.message
 
 
 def test_a_long_message_fits_a_condition() -> None:

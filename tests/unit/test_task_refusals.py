@@ -86,6 +86,10 @@ DENIED: dict[str, tuple[dict[str, Any], str]] = {
         {"resources": {"labels": {"skyoperator-uid": "x"}}},
         "spec.task.resources.labels.skyoperator-uid",
     ),
+    "the label of our instance": (
+        {"resources": {"labels": {"skyoperator-instance": "x"}}},
+        "spec.task.resources.labels.skyoperator-instance",
+    ),
     "a label of ours in an alternative": (
         {"resources": {"ordered": [{"labels": {"skyoperator-uid": "x"}}]}},
         "spec.task.resources.ordered[0].labels.skyoperator-uid",

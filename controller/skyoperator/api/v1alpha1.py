@@ -359,8 +359,8 @@ class FailuresRecord(_Model):
 class SkyClusterStatus(_Model):
     """What the controller knows; written by it alone."""
 
-    observed_generation: int | None = Field(default=None, ge=0)
-    """The generation of the spec that this status speaks of."""
+    observed_generation: int | None = Field(default=None, ge=-1)
+    """The generation of the spec that this status speaks of; -1 until the controller has seen the object."""
     phase: Phase | None = None
     """A summary for people; programs read the conditions."""
     conditions: list[Condition] = Field(

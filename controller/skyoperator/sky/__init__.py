@@ -21,6 +21,7 @@ from skyoperator.sky.types import (
     SkyPilot,
     SkyPilotError,
     SkyPilotRefused,
+    SkyPilotRejectsUs,
     SkyPilotUnreachable,
     UnknownRequest,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "SkyPilotClient",
     "SkyPilotError",
     "SkyPilotRefused",
+    "SkyPilotRejectsUs",
     "SkyPilotUnreachable",
     "TokenStore",
     "UnknownRequest",

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from yarl import URL
 
 from skyoperator.sky.parse import Json, words
-from skyoperator.sky.types import SkyPilotError, SkyPilotRefused, SkyPilotUnreachable
+from skyoperator.sky.types import SkyPilotError, SkyPilotRefused, SkyPilotRejectsUs, SkyPilotUnreachable
 
 API_VERSION: Final = 62
 
@@ -35,7 +35,9 @@ class Server:
         """Return the error that an answer other than 200 stands for."""
         said = words(text)
         if status in {401, 403}:
-            return self.unreachable(f"rejects our credentials with HTTP {status}: {said}. {self.advice}")
+            return SkyPilotRejectsUs(
+                f"The SkyPilot API server at {self.url} rejects our credentials with HTTP {status}: {said}. {self.advice}"
+            )
         if 300 <= status < 400:
             return self.unreachable("redirects us, to a login perhaps. Let our token through the proxy in front of it.")
         if json_object(text).get("error") == "version_mismatch":

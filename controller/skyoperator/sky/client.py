@@ -37,8 +37,8 @@ JOBS_TIMEOUT_SECONDS: Final = 60.0
 ENDPOINTS_TIMEOUT_SECONDS: Final = 30.0
 LOG_TIMEOUT_SECONDS: Final = 60.0
 LOG_LIMIT_BYTES: Final = 1 << 20
-REQUEST_LOG_LINES: Final = 200
-"""Of the log of a launch that failed: enough for what every zone of a few regions answered."""
+PROVISION_LOG_LINES: Final = 200
+"""Of the log of a launch that failed: from its end back over the traceback of the last refusal."""
 
 USER: Final[Mapping[str, str]] = {"SKYPILOT_USER_ID": "3cf75ab7", "SKYPILOT_USER": "skyoperator"}
 """Our identity towards a server without authentication; with it the server puts the authenticated user in its place
@@ -91,7 +91,7 @@ class SkyPilotClient:
         outcome = await self._http.outcome(request_id, timeout_seconds=RESULT_TIMEOUT_SECONDS)
         if outcome.error is None:
             return Launched(job_id=self._http.server.parsed(_job_id, outcome.value))
-        return replace(outcome.error, log=await self._request_log(request_id))
+        return replace(outcome.error, log=await self._provision_log(outcome.cluster_name) if outcome.cluster_name else "")
 
     async def clusters(self) -> tuple[Cluster, ...]:
         """See `SkyPilot.clusters`. A refresh would take a long worker; the server does one by itself every minute."""
@@ -159,11 +159,13 @@ class SkyPilotClient:
         _value(await self._http.outcome(request_id, timeout_seconds=RESULT_TIMEOUT_SECONDS))
         return parse.log_text(raw)
 
-    async def _request_log(self, request_id: str) -> str:
-        """Return the end of a request's own log; nothing if it can't be had, since the request's error says enough to go on."""
-        query = [("request_id", request_id), ("follow", "false"), ("format", "plain"), ("tail", str(REQUEST_LOG_LINES))]
+    async def _provision_log(self, cluster_name: str | None) -> str:
+        """Return the end of what the cluster's latest launch did; nothing if it can't be had: the launch's error says enough to go on."""
+        query, body = [("follow", "false"), ("tail", str(PROVISION_LOG_LINES))], {**_BASE, "cluster_name": cluster_name}
         try:
-            raw = await self._http.get_stream("api/stream", query, timeout_seconds=RESULT_TIMEOUT_SECONDS, limit_bytes=LOG_LIMIT_BYTES)
+            raw = await self._http.post_for_file(
+                "provision_logs", body, query, timeout_seconds=RESULT_TIMEOUT_SECONDS, limit_bytes=LOG_LIMIT_BYTES
+            )
         except SkyPilotError:
             return ""
         return parse.log_text(raw)

@@ -59,9 +59,9 @@ class Http:
             await self._require_200(path, response)
             return self._request_id(path, response), await _last_lines(response.content, limit_bytes)
 
-    async def get_stream(self, path: str, params: _Query, *, timeout_seconds: float, limit_bytes: int) -> bytes:
-        """Return the last whole lines of a streamed answer, `limit_bytes` at most."""
-        async with self._answer("GET", path, timeout_seconds, params=params) as response:
+    async def post_for_file(self, path: str, body: _Body, params: _Query, *, timeout_seconds: float, limit_bytes: int) -> bytes:
+        """Return the last whole lines of an answer that is a file of the server's, with no request behind it."""
+        async with self._answer("POST", path, timeout_seconds, params=params, json=body) as response:
             await self._require_200(path, response)
             return await _last_lines(response.content, limit_bytes)
 

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import yaml
 
+from skyoperator.sky.masking import masked
 from skyoperator.sky.types import (
     NO_LABELS,
     Cluster,
@@ -45,6 +46,7 @@ class Outcome:
 
     value: Json
     error: RequestError | None
+    cluster_name: str | None = None
 
 
 def plain(text: object) -> str:
@@ -119,7 +121,7 @@ def outcome(row: Mapping[str, Any]) -> Outcome:
     """Return what a finished request came to. A cancelled one carries no error of its own; we give it one."""
     error = json.loads(row.get("error") or "null")
     if error is not None:
-        return Outcome(None, RequestError(str(error.get("type", "")), plain(error.get("message"))))
+        return Outcome(None, RequestError(str(error.get("type", "")), masked(plain(error.get("message")))), row.get("cluster_name"))
     if row.get("status") == RequestStatus.CANCELLED:
         return Outcome(None, RequestError("RequestCancelled", "The request was cancelled before it finished."))
     return Outcome(json.loads(row.get("return_value") or "null"), None)

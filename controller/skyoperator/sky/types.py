@@ -3,7 +3,7 @@
     SkyPilot (Protocol)  one method per question, typed answer
     SkyPilotError        one family of errors, told apart by what the caller may conclude:
 
-        Unreachable ── nothing is known; what we sent may or may not have been executed
+        Unreachable ── nothing is known; what we sent may or may not have been executed (RejectsUs: for want of credentials)
         Refused ────── answered with a 4xx: certainly not executed
         RequestFailed  reachable, but this one question failed inside SkyPilot
         UnknownRequest, NoSuchCluster, ClusterNotUp ── an answer, not a fault
@@ -23,6 +23,8 @@ from typing import Final, Protocol
 UID_LABEL: Final = "skyoperator-uid"
 """A key that every cloud takes: GCP allows neither dots nor slashes in keys, and SkyPilot checks all enabled clouds."""
 ATTEMPT_LABEL: Final = "skyoperator-attempt"
+INSTANCE_LABEL: Final = "skyoperator-instance"
+NAMESPACE_LABEL: Final = "skyoperator-namespace"
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -161,7 +163,7 @@ class Launched:
 class RequestError:
     """Why a request FAILED or was CANCELLED: the exception's class name in SkyPilot and its words without colours.
 
-    `log` is the end of the request's own log, if it was asked for: it alone tells what an API answered that refused a launch
+    `log` is the end of the provision log of a launch: it alone tells what an API answered that refused one
     (sky/backends/cloud_vm_ray_backend.py:1391). For looking things up in; it is not fit to be shown as it is.
     """
 
@@ -176,6 +178,10 @@ class SkyPilotError(Exception):
 
 class SkyPilotUnreachable(SkyPilotError):  # noqa: N818 - named after what it means to the caller
     """No usable answer: connection, time-out, credentials, server fault or version. What we asked stays unknown."""
+
+
+class SkyPilotRejectsUs(SkyPilotUnreachable):
+    """A server answers, and takes none of our credentials: they are wrong, or it is not the server that gave them to us."""
 
 
 class SkyPilotRefused(SkyPilotError):  # noqa: N818
@@ -223,7 +229,7 @@ class SkyPilot(Protocol):
         """
 
     async def result_of(self, request_id: str) -> Launched | RequestError:
-        """Return the outcome of a finished launch, with its log if it failed. Never blocks on a running one.
+        """Return the outcome of a finished launch, with the provision log if it failed. Never blocks on a running one.
 
         Raises UnknownRequest; SkyPilotUnreachable, after RESULT_TIMEOUT_SECONDS, if the request is still active.
         """

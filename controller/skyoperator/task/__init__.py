@@ -8,10 +8,9 @@ from skyoperator.task.digests import cluster_digest, digest
 from skyoperator.task.document import parse
 from skyoperator.task.installer import PolicyError, read_policy
 from skyoperator.task.names import cluster_name, job_name
-from skyoperator.task.policy import check
+from skyoperator.task.policy import check, check_values
 from skyoperator.task.problems import JSON, TaskRejected
 from skyoperator.task.render import has_run, render
-from skyoperator.task.secret_envs import masked
 
 __all__ = [
     "JSON",
@@ -19,12 +18,12 @@ __all__ = [
     "PolicyError",
     "TaskRejected",
     "check",
+    "check_values",
     "cluster_digest",
     "cluster_name",
     "digest",
     "has_run",
     "job_name",
-    "masked",
     "parse",
     "read_policy",
     "render",

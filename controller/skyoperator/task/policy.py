@@ -13,7 +13,7 @@ from skyoperator.task.infra import outside
 from skyoperator.task.mounts import WORKDIR_ON_NODE, file_mounts, volumes
 from skyoperator.task.problems import JSON, Field, Problem, refuse, under
 from skyoperator.task.resources import alternatives, resources
-from skyoperator.task.secret_envs import ENV_NAME, ill_named
+from skyoperator.task.secret_envs import ENV_NAME, ill_named, unfit
 from skyoperator.task.shape import internal_keys, plain, unreadable
 from skyoperator.task.variables import env_values, filled, left_over
 
@@ -38,6 +38,15 @@ def check(task: Mapping[str, JSON], *, policy: Policy | None = None, secret_name
             *ill_named(whole_task, secret_names),
         )
     )
+
+
+def check_values(task: Mapping[str, JSON], secrets: Mapping[str, str]) -> None:
+    """Raise TaskRejected if a secret's value can't be an environment variable, or is too long beside the task; never show it.
+
+    For a task that passed `check`, before anything is written down: `render` would refuse the same later.
+    """
+    refuse(unfit(secrets))
+    refuse(_too_long(ROOT, task, secrets))
 
 
 def normal(task: Mapping[str, JSON]) -> dict[str, JSON]:
@@ -139,10 +148,10 @@ def _together(path: str, task: Mapping[str, JSON]) -> Iterator[Problem]:
     """Judge what only the task as a whole can show."""
     if "workdir" in task:
         yield from _beside_workdir(path, task)
-    yield from too_long(path, task)
+    yield from _too_long(path, task)
 
 
-def too_long(path: str, task: Mapping[str, JSON], secrets: Mapping[str, str] | None = None) -> Iterator[Problem]:
+def _too_long(path: str, task: Mapping[str, JSON], secrets: Mapping[str, str] | None = None) -> Iterator[Problem]:
     """Yield a problem if what becomes one script on the node is longer than SkyPilot hands over in one piece."""
     variables = {**env_values(task), **(secrets or {})}
     texts = (str(task.get("setup", "")), str(task.get("run", "")), *variables, *variables.values())

@@ -12,9 +12,8 @@ from skyoperator.task.fence import fenced
 from skyoperator.task.git import environment
 from skyoperator.task.infra import clouds
 from skyoperator.task.labels import refuse_foreign
-from skyoperator.task.policy import ROOT, check, normal, too_long
-from skyoperator.task.problems import JSON, refuse
-from skyoperator.task.secret_envs import unfit
+from skyoperator.task.policy import check, check_values, normal
+from skyoperator.task.problems import JSON
 from skyoperator.task.variables import env_values, filled
 
 # Clouds without AUTODOWN, as in sky/clouds/verda.py:56.
@@ -53,8 +52,7 @@ def render(
         ValueError: `job_name`, `labels` or `autostop_minutes` are not of our making.
     """
     check(task, policy=policy, secret_names=secrets)
-    refuse(unfit(secrets))
-    refuse(too_long(ROOT, task, secrets))
+    check_values(task, secrets)
     refuse_foreign(labels)
     if autostop_minutes is not None and autostop_minutes < 1:
         raise ValueError(f"autostop after {autostop_minutes} minutes would end a cluster that has just come up")

@@ -17,8 +17,6 @@ REGISTRY_LOGIN = ("SKYPILOT_DOCKER_USERNAME", "SKYPILOT_DOCKER_PASSWORD", "SKYPI
 OF_SKYPILOT = (*REGISTRY_LOGIN, *ENVS_OF_CREDENTIALS)
 """Names that SkyPilot gives a meaning: a login for the image of the task, and one for the repository in its workdir."""
 
-# As one word of a shell command, the way SkyPilot quotes it (shlex.quote), even if the rest of it was cut off.
-_EXPORT = re.compile(r"""(\bexport [A-Za-z_][A-Za-z0-9_]*=)(?:(?:'[^']*(?:'|$)|"'"|[^\s'"])+)""")
 # An environment variable ends at NUL; half a surrogate pair can't be written as UTF-8.
 _UNFIT = re.compile(r"[\x00\ud800-\udfff]")
 
@@ -53,12 +51,3 @@ def unfit(secrets: Mapping[str, str]) -> Iterator[Problem]:
     for index, (name, value) in enumerate(secrets.items()):
         if _UNFIT.search(value):
             yield Problem(under(ROOT, index), f"the value of {name} holds a NUL or is no Unicode text; encode it, for instance as base64")
-
-
-def masked(words: str) -> str:
-    """Return SkyPilot's words without the values that a shell command in them exports.
-
-    A failed git clone quotes the first 100 characters of its command, which begins with every env and secret
-    (sky/utils/command_runner.py:986-1027, sky/exceptions.py:317-321).
-    """
-    return _EXPORT.sub(r"\1***", words)

@@ -31,13 +31,17 @@ type action struct {
 	Seconds float64  `json:"seconds"` // how long Until may take
 }
 
-// status is what the world outside may know. A part that died stays listed, with its exit.
+// status is what the world outside may know. A part that died is listed with its exit until it runs again.
 type status struct {
-	Ready bool              `json:"ready"`
-	Doing string            `json:"doing"`
-	Error string            `json:"error"`
-	Parts map[string]string `json:"parts"` // part -> "running", or how it ended
+	Ready    bool              `json:"ready"`
+	Doing    string            `json:"doing"`
+	Error    string            `json:"error"`
+	Parts    map[string]string `json:"parts"`    // part -> "running", or how it ended
+	Restarts map[string]int    `json:"restarts"` // part -> how often it was started again
 }
+
+// restartPause is what a part that dies at once would otherwise keep the machine busy with.
+const restartPause = time.Second
 
 // supervisor owns every child. As process 1 of a PID namespace it also inherits, and must reap, orphans it never started,
 // so nothing here may use exec.Cmd, whose Wait would compete with the reaper for exit codes.
@@ -50,7 +54,7 @@ type supervisor struct {
 
 func initMain(path string) int {
 	text, err := os.ReadFile(path)
-	s := &supervisor{exits: map[int]chan syscall.WaitStatus{}, status: status{Parts: map[string]string{}}}
+	s := &supervisor{exits: map[int]chan syscall.WaitStatus{}, status: status{Parts: map[string]string{}, Restarts: map[string]int{}}}
 	if err == nil {
 		err = json.Unmarshal(text, &s.plan)
 	}
@@ -119,11 +123,35 @@ func (s *supervisor) start(a action) error {
 		return err
 	}
 	s.update(func(st *status) { st.Parts[a.Name] = "running" })
-	go func() {
-		end := <-exit
-		s.update(func(st *status) { st.Parts[a.Name] = describe(end) + " at " + time.Now().Format(time.RFC3339) })
-	}()
+	go s.keep(a, exit)
 	return nil
+}
+
+// keep starts a part again when it dies, as a kubelet does with static pods: but only once the node is ready. Before that a death ends
+// the start, and tells why.
+func (s *supervisor) keep(a action, exit chan syscall.WaitStatus) {
+	for {
+		end := <-exit
+		ready := false
+		s.update(func(st *status) {
+			st.Parts[a.Name] = describe(end) + " at " + time.Now().Format(time.RFC3339)
+			ready = st.Ready
+		})
+		if !ready {
+			return
+		}
+		time.Sleep(restartPause)
+		again, err := s.spawn(a.Name, a.Start)
+		if err != nil {
+			s.update(func(st *status) { st.Parts[a.Name] = fmt.Sprintf("can't be started again: %v", err) })
+			return
+		}
+		exit = again
+		s.update(func(st *status) {
+			st.Parts[a.Name] = "running"
+			st.Restarts[a.Name]++
+		})
+	}
 }
 
 // until also ends when a part that was started has died: waiting on would only hide which one.

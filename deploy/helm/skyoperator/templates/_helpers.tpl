@@ -77,6 +77,10 @@ http://{{ include "skyoperator.skypilotName" . }}.{{ .Release.Namespace }}.svc:4
 {{- end -}}
 {{- end }}
 
+{{- define "skyoperator.tokenSecret" -}}
+{{ include "skyoperator.skypilotName" . }}-token
+{{- end }}
+
 {{- /* The generated password: the one of the Secret in the cluster if there is one. */ -}}
 {{- define "skyoperator.password" -}}
 {{- $secret := lookup "v1" "Secret" .Release.Namespace (include "skyoperator.credentialsSecret" .) -}}
@@ -98,7 +102,7 @@ http://{{ include "skyoperator.skypilotName" . }}.{{ .Release.Namespace }}.svc:4
 {{- define "skyoperator.controllerRules" -}}
 - apiGroups: [skyoperator.dev]
   resources: [skyclusters]
-  verbs: [get, list, watch, patch, update]
+  verbs: [delete, get, list, watch, patch, update]
 - apiGroups: [skyoperator.dev]
   resources: [skyclusters/status]
   verbs: [get, patch, update]
@@ -108,6 +112,9 @@ http://{{ include "skyoperator.skypilotName" . }}.{{ .Release.Namespace }}.svc:4
 - apiGroups: ["", events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+- apiGroups: [""]
+  resources: [configmaps, secrets]
+  verbs: [get]
 {{- end }}
 
 {{- /* Two controllers on one object would launch it twice: fails if another release serves the namespace of (list . namespace). */ -}}

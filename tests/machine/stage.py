@@ -1,4 +1,4 @@
-"""The whole of it: two servers, the Kubernetes API, the user, the clock, and one controller process at a time around the real Reconciler."""
+"""The whole of it: two servers, Kubernetes, the user, the clock, and one controller process at a time around the real Reconciler."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.machine.door import Door, at
 from tests.machine.eyes import Eyes
 from tests.machine.invariants import Ledger, check_decision, check_stored
 from tests.machine.server import Server
-from tests.unit.fakes import AnInstallation, FakeKube
+from tests.unit.fakes import FakeKube
 
 ENOUGH_LEASE_SECONDS = 60.0
 POLL_SECONDS = 2.0
@@ -40,6 +40,21 @@ class Kube(FakeKube):
 
 
 @dataclass
+class Installation:
+    """Remembers which clusters were left behind on purpose."""
+
+    released: list[str] = field(default_factory=list)
+
+    def label(self) -> str:
+        """Return the label of all our clusters."""
+        return "test"
+
+    async def release(self, cluster_name: str) -> None:
+        """Remember a cluster."""
+        self.released.append(cluster_name)
+
+
+@dataclass
 class Stage:
     """Everything that moves."""
 
@@ -47,6 +62,7 @@ class Stage:
     """As last stored; it stays when the object is gone."""
     ledger: Ledger = field(default_factory=Ledger)
     kube: Kube = field(default_factory=Kube)
+    installation: Installation = field(default_factory=Installation)
     now: float = 0.0
     has_slot: bool = True
     lease_seconds: float = ENOUGH_LEASE_SECONDS

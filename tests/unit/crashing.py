@@ -77,7 +77,8 @@ class Stage:
                 post_timeout_seconds=POST_TIMEOUT_SECONDS,
                 now=now,
             )
-            tasks = [asyncio.create_task(work) for work in (observer.run(), self._passes(reconciler, key, until, replays), process.crashed.wait())]
+            works = (observer.run(), self._passes(reconciler, key, until, replays), process.crashed.wait())
+            tasks = [asyncio.create_task(work) for work in works]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=LONGEST_LIFE_SECONDS)
             for task in tasks:
                 task.cancel()

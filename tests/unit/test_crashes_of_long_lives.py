@@ -11,6 +11,7 @@ made again, a controller that launches on a lease it no longer has.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,8 +29,18 @@ from tests.unit.fakes import Process
 A1, A2 = f"{UID[:8]}-a1", f"{UID[:8]}-a2"
 WITH_SETUP = {**NO_RUN, "setup": "pip install x"}
 NO_CAPACITY = {"type": "ResourcesUnavailableError", "message": "no GPU"}
-OPS = ("launch", "down", "api_cancel", "cancel", "status", "queue")
+THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
+STRIDE = 1 if THOROUGH else 9
 KINDS = ("lost", "before", "after", "late", "delayed")
+OPS = ("launch", "down", "api_cancel", "cancel", "autostop", "status", "queue")
+FEW_FAULTS = [
+    *(("launch", kind) for kind in KINDS),
+    *(("down", kind) for kind in ("lost", "before", "delayed")),
+    *((op, kind) for op in ("api_cancel", "cancel") for kind in ("lost", "before")),
+    ("status", "before"),
+    ("queue", "lost"),
+]
+FAULTS = [(op, kind) for op in OPS for kind in KINDS] if THOROUGH else FEW_FAULTS
 
 pytestmark = pytest.mark.looptime
 
@@ -101,9 +112,7 @@ SUSPENDED = Life([A1, A2], {A2: 1}, (ConditionType.COMPLETE, "JobSucceeded"), me
 UP = {"end": (ConditionType.READY, "ClusterUp"), "until": _second_is_up, "clusters": {NAME: "UP"}}
 SAME_CLUSTER: Life = Life([A1, A2], {}, task=WITH_SETUP, meanwhile=_setup_is_edited, **UP)  # type: ignore[arg-type]
 NEW_CLUSTER: Life = Life([A1, A2], {}, task=NO_RUN, meanwhile=_resources_are_edited, **UP)  # type: ignore[arg-type]
-OVERDUE = Life(
-    [A1], {A1: 1}, (ConditionType.FAILED, "DeadlineExceeded"), spec={"activeDeadlineSeconds": 20}, meanwhile=_job_takes_long
-)
+OVERDUE = Life([A1], {A1: 1}, (ConditionType.FAILED, "DeadlineExceeded"), spec={"activeDeadlineSeconds": 20}, meanwhile=_job_takes_long)
 OVERDUE_KEPT = Life(
     [A1],
     {A1: 1},
@@ -179,7 +188,7 @@ async def test_no_life_outlasts_the_crashes(stage: Stage, life: Life) -> None:
 
 @every_life
 @before_or_after
-@pytest.mark.parametrize("slam_at", range(2, CALLS_AT_MOST, 5))
+@pytest.mark.parametrize("slam_at", range(2, CALLS_AT_MOST, STRIDE))
 async def test_a_crash_changes_no_end(stage: Stage, life: Life, slam_at: int, before: bool) -> None:
     lived = begin(stage, life)
     await lived.go_on(slam_at, before=before)
@@ -188,8 +197,7 @@ async def test_a_crash_changes_no_end(stage: Stage, life: Life, slam_at: int, be
 
 
 @every_life
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize(("op", "kind"), FAULTS)
 async def test_a_fault_changes_no_end(stage: Stage, life: Life, op: str, kind: str) -> None:
     stage.control.fault(op, kind, seconds=LATE_SECONDS)
     lived = begin(stage, life)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from skyoperator.api.v1alpha1 import ConditionType, SkyCluster
@@ -39,8 +39,9 @@ FAULTS: Final = st.sampled_from(["refused", "lost", "late", "never", "twice"])
 CALM_TICKS: Final = 250
 
 PROFILES: Final = {
-    "default": settings(max_examples=60, stateful_step_count=30, derandomize=True),
-    "thorough": settings(max_examples=2000, stateful_step_count=60),
+    "default": settings(max_examples=250, stateful_step_count=40, derandomize=True),
+    "thorough": settings(max_examples=5000, stateful_step_count=60),
+    "mutants": settings(max_examples=600, stateful_step_count=40, derandomize=True, phases=[Phase.generate]),
 }
 SETTINGS: Final = settings(
     PROFILES[os.environ.get("HYPOTHESIS_PROFILE", "default")],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from skyoperator import records
 from skyoperator.api.v1alpha1 import FINALIZER, Reason, SkyCluster
 from skyoperator.decision import LATER_SECONDS, AddFinalizer, Decision
@@ -9,6 +11,9 @@ from skyoperator.following import send
 from skyoperator.inputs import Order
 from skyoperator.sky.types import Cluster
 from skyoperator.world import World
+
+IN_LINE_SECONDS: Final = 600.0
+"""Between two looks of an object that is in line: it is woken when its turn comes."""
 
 HEALS_BY_ITSELF = frozenset({Reason.NAME_CONFLICT, Reason.SECRET_NOT_FOUND})
 """What is not accepted now, and may be without an edit of the object."""
@@ -42,7 +47,7 @@ def queued(this: SkyCluster, world: World, _order: Order) -> Decision | None:
     """The queue lives in the objects: no more launches are posted than SkyPilot's workers take in reasonable time."""
     if world.may_launch or _is_there_already(world):
         return None
-    return Decision(this.status)
+    return Decision(this.status, None, IN_LINE_SECONDS)
 
 
 def submit(this: SkyCluster, world: World, order: Order) -> Decision:

@@ -132,6 +132,8 @@ class FakeSky:
     rows: tuple[Cluster, ...] = ()
     queues: dict[str, tuple[Job, ...]] = field(default_factory=dict)
     logs: dict[int, str] = field(default_factory=dict)
+    addresses: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By cluster: where its ports are reached."""
     names: dict[str, str] = field(default_factory=dict)
     results: dict[str, Launched | RequestError] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -195,7 +197,7 @@ class FakeSky:
         raise AssertionError("who observes changes nothing")
 
     async def endpoints(self, cluster_name: str) -> dict[str, str]:
-        return await self._answer("endpoints", {}, cluster_name=cluster_name)
+        return await self._answer("endpoints", self.addresses.get(cluster_name, {}), cluster_name=cluster_name)
 
     async def identity(self) -> str:
         return await self._answer("identity", self.server)

@@ -36,7 +36,8 @@ RESULT_TIMEOUT_SECONDS: Final = 10.0
 CLUSTERS_TIMEOUT_SECONDS: Final = 30.0
 JOBS_TIMEOUT_SECONDS: Final = 60.0
 """Through kubectl exec one /queue takes 2-3 s alone and 25 s beside fifteen others, on two cores."""
-ENDPOINTS_TIMEOUT_SECONDS: Final = 30.0
+ENDPOINTS_TIMEOUT_SECONDS: Final = 90.0
+"""SkyPilot itself waits 60 s for a load balancer's address (sky/provision/kubernetes/network.py:277)."""
 LOG_TIMEOUT_SECONDS: Final = 60.0
 LOG_LIMIT_BYTES: Final = 1 << 20
 PROVISION_LOG_LINES: Final = 200

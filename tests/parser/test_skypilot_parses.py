@@ -193,7 +193,8 @@ EMPTY: list[dict[str, Any]] = [
     *({"resources": {key: {}}} for key in ("accelerators", "image_id", "labels", "accelerator_args")),
     *({"resources": {key: []}} for key in ("accelerators", "ports", "any_of", "ordered")),
     {"resources": {"any_of": [{}]}},
-    *({"file_mounts": {"/x": {"source": "s3://datasets", "config": found}}} for found in ({}, {"mount": {}})),
+    {"file_mounts": {"/x": {"source": "s3://datasets", "config": {}}}},
+    {"file_mounts": {"/x": {"source": "s3://datasets", "config": {"mount": {}}}}},
 ]
 
 

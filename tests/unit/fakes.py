@@ -134,7 +134,7 @@ class FakeSky:
     logs: dict[int, str] = field(default_factory=dict)
     addresses: dict[str, dict[str, str]] = field(default_factory=dict)
     """By cluster: where its ports are reached."""
-    names: dict[str, str] = field(default_factory=dict)
+    names: dict[str, str | None] = field(default_factory=dict)
     results: dict[str, Launched | RequestError] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     """By question, or by cluster for its queue."""

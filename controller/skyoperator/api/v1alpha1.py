@@ -292,7 +292,7 @@ class ClusterRecord(_Model):
     name: str
     """Its name in SkyPilot (`sky status`), derived from this object's name and uid."""
     server: str | None = None
-    """The SkyPilot API server that has it."""
+    """The SkyPilot API server that has it: a name for its database, whatever its address."""
     status: str | None = None
     """SkyPilot's word: INIT, UP, STOPPED, AUTOSTOPPING; TERMINATED once it was confirmed gone."""
     infra: str | None = None

@@ -65,18 +65,24 @@ async def _outcome(sky: SkyPilot, launch: Request | Absent | None) -> Launched |
 
 
 async def _attempt(sky: SkyPilot, name: str, attempt: str) -> Request | Absent | None:
-    """Return the launch request of exactly that attempt. One that the server dropped is no trace of it."""
+    """Return the launch request of exactly that attempt; None if there is one that may be it.
+
+    One that the server dropped is no trace of it. One whose body we may not read, since we were another user when we sent it, may be.
+    """
     requests = await _or_none(sky.requests_of(name))
     if requests is None:
         return None
     for request in (request for request in requests if request.name == "launch"):
         try:
-            if await sky.task_name_of(request.id) != attempt:
-                continue
+            name_in_task = await sky.task_name_of(request.id)
         except UnknownRequest:
             continue
         except SkyPilotError:
             return None
+        if name_in_task is None:
+            return None
+        if name_in_task != attempt:
+            continue
         outcome = await _outcome(sky, request)
         if not (isinstance(outcome, RequestError) and outcome.type in LOST):
             return request

@@ -37,7 +37,6 @@ def judge_inputs(this: SkyCluster, inputs: Inputs) -> Accepted:
         raise AssertionError("what is to be judged has been read")
     try:
         task.check(inputs.task, policy=inputs.policy, secret_names=[secret.name for secret in this.spec.secrets])
-        task.check_values(inputs.task, inputs.secrets)
     except task.TaskRejected as rejection:
         return Accepted(Reason(rejection.reason), str(rejection))
     return ACCEPTED

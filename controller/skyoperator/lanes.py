@@ -22,13 +22,13 @@ T = TypeVar("T")
 
 
 class Lanes:
-    """The one way to a queue."""
+    """The one way to what a cluster, and not the server, has to answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quick: int = QUICK_READERS, slow: int = SLOW_READERS) -> None:
         self.readers = 0
         """How many clusters want to be read again and again."""
-        self._quick = asyncio.Semaphore(QUICK_READERS)
-        self._slow = asyncio.Semaphore(SLOW_READERS)
+        self._quick = asyncio.Semaphore(quick)
+        self._slow = asyncio.Semaphore(slow)
         self._open = asyncio.Event()
         self._open.set()
 

@@ -18,6 +18,7 @@ from typing import Final
 
 from skyoperator.admission import Admission
 from skyoperator.clock import utc_now
+from skyoperator.endpoint_reader import Endpoints
 from skyoperator.evidence import error_of, was_taken_down, with_launch
 from skyoperator.followed import Followed
 from skyoperator.hold import Hold
@@ -31,7 +32,8 @@ from skyoperator.turns import Turns
 from skyoperator.world import ABSENT, World
 
 URGENT_SECONDS: Final = 2.0
-CALM_SECONDS: Final = 10.0
+CALM_SECONDS: Final = 6.0
+"""A change in SkyPilot is seen after half of it on average, and written down in less than 5 s."""
 LONGEST_OUTAGE_PAUSE_SECONDS: Final = 15.0
 LONGEST_DOWN_BACKOFF_SECONDS: Final = 60.0
 QUESTIONS_AT_ONCE: Final = 8
@@ -51,6 +53,7 @@ class Observer:
         self._wanted = asyncio.Event()
         self._polled = asyncio.Condition()
         self._lanes = Lanes()
+        self._endpoints = Endpoints(sky)
         self._turns = Turns(self._take_turn)
 
     async def run(self) -> None:
@@ -85,6 +88,7 @@ class Observer:
             await self._hold_what_vanished(after)
         self._snapshot = after
         self._lanes.server_is(away=after.is_outage)
+        self._endpoints.server_is(away=after.is_outage)
         self._admission.saw(after)
         changed = [name for name, followed in self._followed.items() if self._note(followed, after)]
         if before.is_outage or after.is_outage:
@@ -113,7 +117,7 @@ class Observer:
         return [name for name, yes in zip(names, answers, strict=True) if yes]
 
     def _note(self, followed: Followed, after: Snapshot) -> bool:
-        """Remember emptiness, keep the queue's reader at work, and return whether the object has something new to see."""
+        """Remember emptiness, keep the readers at work, and return whether the object has something new to see."""
         name, was_empty_for = followed.subject.cluster_name, followed.empty_seconds
         followed.note_emptiness(after)
         self._keep_reading(followed)
@@ -144,6 +148,7 @@ class Observer:
         if row is None:
             return
         is_up = isinstance(row, Cluster) and row.status is ClusterStatus.UP
+        self._endpoints.keep(followed.subject, is_up=is_up, changed=followed.changed)
         if wanted is None or not is_up or (followed.reader is not None and followed.reader.job_name != wanted):
             followed.stop_reading()
         if wanted is not None and is_up and followed.reader is None:
@@ -173,6 +178,7 @@ class Observer:
         """Look at this cluster no more."""
         self._admission.leave(name)
         self._hold.forget(name)
+        self._endpoints.forget(name)
         followed = self._followed.pop(name, None)
         if followed is not None:
             followed.stop_reading()
@@ -199,7 +205,7 @@ class Observer:
         world = await with_launch(self._sky, world, subject)
         world = await self._with_down(world, followed)
         may_launch = not subject.wants_launch or self._admission.ask(subject.cluster_name, followed.changed)
-        return replace(followed.with_queue(world), may_launch=may_launch, now=self._now())
+        return replace(followed.with_queue(world), endpoints=self._endpoints.of(subject), may_launch=may_launch, now=self._now())
 
     def _shared_look(self, followed: Followed, subject: Subject, snapshot: Snapshot) -> World:
         """What the look that answers for everybody says of this one."""

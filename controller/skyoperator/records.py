@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from skyoperator import task
 from skyoperator.api.v1alpha1 import (
+    ENDPOINT_LIMIT,
     TERMINATED,
     ClusterRecord,
     ConditionType,
+    Endpoint,
     FailuresRecord,
     JobRecord,
     LaunchRecord,
@@ -93,9 +96,9 @@ def written_down(this: SkyCluster, world: World, inputs: Inputs) -> SkyClusterSt
 
 
 def _next_cluster(this: SkyCluster, world: World) -> ClusterRecord:
-    """Return the record of a cluster that is to be; one that is up goes on being what it is."""
+    """Return the record of a cluster that is to be; one that is up goes on being what it is, but may open other ports."""
     if this.status.cluster is not None and not is_terminated(this.status):
-        return this.status.cluster.model_copy(update={"idle_since": None})
+        return this.status.cluster.model_copy(update={"idle_since": None, "endpoints": None})
     return ClusterRecord(name=task.cluster_name(this.name, this.uid), server=world.server)
 
 
@@ -122,6 +125,7 @@ def _of_task(this: SkyCluster, launch: LaunchRecord, inputs: Inputs) -> LaunchRe
         "task_digest": spec_digest(this.spec),
         "cluster_digest": task.cluster_digest(wanted),
         "has_run": inputs.has_run,
+        "has_ports": task.has_ports(wanted),
         "autostop_minutes": backstop_minutes(this, inputs.policy, has_run=inputs.has_run),
     }
     return launch.model_copy(update=facts)
@@ -215,7 +219,8 @@ def with_cluster(status: SkyClusterStatus, world: World) -> SkyClusterStatus:
     if record is None or world.cluster is None:
         return status
     if world.cluster is ABSENT:
-        return status.model_copy(update={"cluster": record.model_copy(update={"status": None, "unhealthy_since": None})})
+        lost = {"status": None, "unhealthy_since": None, "endpoints": None}
+        return status.model_copy(update={"cluster": record.model_copy(update=lost)})
     row = world.cluster
     facts = {
         "status": str(row.status),
@@ -223,16 +228,24 @@ def with_cluster(status: SkyClusterStatus, world: World) -> SkyClusterStatus:
         "resources": row.resources or record.resources,
         "nodes": row.nodes or record.nodes,
         "launched_at": row.launched_at or record.launched_at,
+        "endpoints": _endpoints(record, world),
         "unhealthy_since": (record.unhealthy_since or world.now) if row.unhealthy else None,
     }
     return status.model_copy(update={"cluster": record.model_copy(update=facts)})
+
+
+def _endpoints(record: ClusterRecord, world: World) -> list[Endpoint] | None:
+    """Only a cluster that is UP is reached. Until it was asked where, what was found out before holds."""
+    if not world.is_up or world.endpoints is None:
+        return record.endpoints if world.is_up else None
+    return [Endpoint(port=port, url=url) for port, url in islice(world.endpoints.items(), ENDPOINT_LIMIT)] or None
 
 
 def torn_down(status: SkyClusterStatus) -> SkyClusterStatus:
     """Return the status once the cluster was confirmed gone."""
     if status.cluster is None:
         return status
-    return status.model_copy(update={"cluster": status.cluster.model_copy(update={"status": TERMINATED})})
+    return status.model_copy(update={"cluster": status.cluster.model_copy(update={"status": TERMINATED, "endpoints": None})})
 
 
 def has_ended(record: JobRecord) -> bool:

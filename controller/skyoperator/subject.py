@@ -23,6 +23,8 @@ class Subject:
     """The attempt to look for under its own name, while no request of it is known."""
     job_name: str | None = None
     """The job to follow; empty: all of them, for whether any runs."""
+    ports_of: str | None = None
+    """The attempt whose open ports are of interest."""
     wants_launch: bool = False
     """Whether the object would send a launch now, if it may: it is then put in line, and woken when its turn comes."""
     is_urgent: bool = True
@@ -84,15 +86,22 @@ def _of_finished(this: SkyCluster, name: str) -> Subject:
     if not is_kept or this.status.job is None:
         return Subject(name)
     watches_idleness = "" if this.spec.autostop is not None else None
-    return Subject(name, job_name=watches_idleness if records.has_ended(this.status.job) else this.status.job.name, is_urgent=False)
+    job_name = watches_idleness if records.has_ended(this.status.job) else this.status.job.name
+    return Subject(name, job_name=job_name, ports_of=_ports_of(this), is_urgent=False)
 
 
 def _of_launch(this: SkyCluster, name: str, launch: LaunchRecord) -> Subject:
     status = this.status
     if records.is_up(status):
-        return Subject(name, job_name="", wants_launch=is_edited(this), is_urgent=False)
+        return Subject(name, job_name="", ports_of=_ports_of(this), wants_launch=is_edited(this), is_urgent=False)
     if launch.finished_at is not None:
-        return Subject(name, job_name=status.job.name if status.job else None, is_urgent=False)
+        return Subject(name, job_name=status.job.name if status.job else None, ports_of=_ports_of(this), is_urgent=False)
     if launch.request_id is not None:
         return Subject(name, request_id=launch.request_id)
     return Subject(name, attempt_name=records.attempt_name(this, launch), wants_launch=True)
+
+
+def _ports_of(this: SkyCluster) -> str | None:
+    launch = this.status.launch
+    is_done = launch is not None and launch.finished_at is not None and not records.is_over(this.status)
+    return records.attempt_name(this, launch) if launch is not None and is_done and launch.has_ports else None

@@ -6,6 +6,7 @@ Three words must never be mixed up, or an API server that is away looks like a c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -48,6 +49,8 @@ class World:
     """Whether the queue was read, well or not, since the cluster came up and since we last acted on it."""
     jobs: tuple[Job, ...] | None = None
     """The cluster's queue; None while it can't be read."""
+    endpoints: Mapping[str, str] | None = None
+    """Where each open port of what status.launch brought up is reached; None while that was not asked, or is not to be."""
     empty_seconds: float = 0.0
     """Between the first and the last look of an unbroken row of looks that found neither an active request nor a row of this cluster."""
     job_words: str = ""

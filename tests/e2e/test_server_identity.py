@@ -10,8 +10,8 @@ from typing import Any
 
 from tests.e2e.support import RELEASE, SMALL, WORKLOADS, KubectlError, Sky, eventually, kubectl, nothing_left, pods_of
 
-TOKEN_SECRET = f"{RELEASE}-skypilot-token"
-ACCEPT = ["patch", "secret", TOKEN_SECRET, "--type=merge", "-p", '{"data":null}']
+LOGIN_SECRET = f"{RELEASE}-skypilot-login"
+ACCEPT = ["patch", "secret", LOGIN_SECRET, "--type=merge", "-p", '{"data":null}']
 JOB = {"resources": dict(SMALL), "run": "echo alive; sleep 3000"}
 
 

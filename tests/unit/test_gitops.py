@@ -49,6 +49,7 @@ TABLE = [
     ("deadline exceeded, stopping", Phase.STOPPING, "Failed", "Degraded"),
     ("deadline exceeded", Phase.FAILED, "Failed", "Degraded"),
     ("deadline exceeded, kept", Phase.FAILED, "Failed", "Degraded"),
+    ("deadline exceeded, kept, cancelled", Phase.FAILED, "Failed", "Degraded"),
     ("launch too slow, stopping", Phase.STOPPING, "Failed", "Degraded"),
     ("setup only", Phase.LAUNCHING, "InProgress", "Progressing"),
     ("ready", Phase.READY, "Current", "Healthy"),

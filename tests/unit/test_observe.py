@@ -395,6 +395,11 @@ async def test_a_launch_that_the_server_dropped_is_no_trace_of_an_attempt(stage:
     assert (await stage.look(ATTEMPT)).attempt is ABSENT
 
 
+async def test_a_launch_whose_body_we_may_not_read_may_be_the_attempt(stage: Stage) -> None:
+    stage.sky.ended, stage.sky.names = (FAILED,), {"r1": None}
+    assert (await stage.look(ATTEMPT)).attempt is None
+
+
 async def test_a_launch_that_the_server_dropped_hides_no_other(stage: Stage) -> None:
     taken = a_request("r0", status=RequestStatus.SUCCEEDED)
     stage.sky.ended, stage.sky.names = (FAILED, taken), {"r1": JOB, "r0": JOB}

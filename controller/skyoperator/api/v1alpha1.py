@@ -27,6 +27,9 @@ CONFIRM_LOST: Final = f"{GROUP}/confirm-lost"
 TERMINATED: Final = "TERMINATED"
 """`status.cluster.status` of a cluster that was confirmed gone; the word SkyPilot's own cost report uses."""
 
+ENDPOINT_LIMIT: Final = 128
+"""How many endpoints a status shows: a range may name all ports there are, and a status with so many in it could not be stored."""
+
 CONDITION_MESSAGE_LIMIT: Final = 32768
 """metav1.Condition's limit on `message`, in characters."""
 
@@ -274,13 +277,22 @@ class Condition(_Model):
     """A sentence for people."""
 
 
+class Endpoint(_Model):
+    """Where one open port is reached."""
+
+    port: str
+    """The port on the cluster's head node."""
+    url: str
+    """Where it is reached, in SkyPilot's words: host:port, or an http URL where an ingress leads there."""
+
+
 class ClusterRecord(_Model):
     """SkyPilot's cluster."""
 
     name: str
     """Its name in SkyPilot (`sky status`), derived from this object's name and uid."""
     server: str | None = None
-    """The SkyPilot API server that has it."""
+    """The SkyPilot API server that has it: a name for its database, whatever its address."""
     status: str | None = None
     """SkyPilot's word: INIT, UP, STOPPED, AUTOSTOPPING; TERMINATED once it was confirmed gone."""
     infra: str | None = None
@@ -291,6 +303,13 @@ class ClusterRecord(_Model):
     """How many nodes it has."""
     launched_at: Time | None = None
     """When SkyPilot launched it."""
+    endpoints: list[Endpoint] | None = Field(
+        default=None,
+        max_length=ENDPOINT_LIMIT,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["port"]},
+    )
+    """Where the ports of task.resources.ports are reached while the cluster is UP; at most the first 128. A load balancer may get its
+    address minutes after that."""
     unhealthy_since: Time | None = None
     """Since when SkyPilot has found it broken: a node gone, or its runtime dead."""
     idle_since: Time | None = None
@@ -308,6 +327,8 @@ class LaunchRecord(_Model):
     """Of what only a new cluster can change: resources and the number of nodes."""
     has_run: bool
     """Whether that task had something to run."""
+    has_ports: bool = False
+    """Whether that task opens ports."""
     requested_at: Time
     """When the launch was last handed to SkyPilot."""
     request_id: str | None = Field(default=None, alias="requestID")

@@ -10,7 +10,7 @@ from skyoperator.task.installer import PolicyError, read_policy
 from skyoperator.task.names import cluster_name, job_name
 from skyoperator.task.policy import check, check_values
 from skyoperator.task.problems import JSON, TaskRejected
-from skyoperator.task.render import has_run, render
+from skyoperator.task.render import has_ports, has_run, render
 
 __all__ = [
     "JSON",
@@ -22,6 +22,7 @@ __all__ = [
     "cluster_digest",
     "cluster_name",
     "digest",
+    "has_ports",
     "has_run",
     "job_name",
     "parse",

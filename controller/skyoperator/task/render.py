@@ -14,6 +14,7 @@ from skyoperator.task.infra import clouds
 from skyoperator.task.labels import refuse_foreign
 from skyoperator.task.policy import check, check_values, normal
 from skyoperator.task.problems import JSON
+from skyoperator.task.resources import candidates
 from skyoperator.task.variables import env_values, filled
 
 # Clouds without AUTODOWN, as in sky/clouds/verda.py:56.
@@ -26,6 +27,11 @@ def has_run(task: Mapping[str, JSON]) -> bool:
     """Return whether the task has a job to run, rather than a cluster to keep."""
     run = task.get("run")
     return isinstance(run, str) and bool(run.strip())
+
+
+def has_ports(task: Mapping[str, JSON]) -> bool:
+    """Return whether the task opens ports, on one at least of the machines that it may get."""
+    return any(wanted.get("ports") for _, wanted in candidates("", normal(task).get("resources")))
 
 
 def render(

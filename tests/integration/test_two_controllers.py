@@ -66,6 +66,20 @@ async def test_the_lease_is_deleted(stage: Stage) -> None:
     await stage.ends_well(this)
 
 
+async def test_skypilot_is_killed_before_it_has_set_the_cluster_up(stage: Stage) -> None:
+    """Its row is turned UP, and has no queue that could be read: no job can be in it, so the launch is sent again, once."""
+    stage.skypilot.launches(seconds=6.0, row_after=0.5)
+    this = stage.apply("half-built")
+    async with asyncio.timeout(60):
+        while not stage.skypilot.state()["clusters"]:
+            await asyncio.sleep(0.1)
+    await stage.skypilot.restart(down_seconds=2.0)
+    await reached(this, "Succeeded", seconds=150)
+    assert list(stage.skypilot.state()["executions"].values()) == [1]
+    assert stage.launches() == {"half-built": 2}
+    await stage.goes_well(this)
+
+
 async def test_told_to_stop_while_a_launch_is_being_answered(stage: Stage) -> None:
     """It waits for the answer and writes it down: the next one need not look for it."""
     stage.skypilot.fault("launch", "late", seconds=8.0)

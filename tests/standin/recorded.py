@@ -48,6 +48,11 @@ def cluster_not_up(name: str, status: str, operation: str) -> Error:
     return error("cluster-not-up", cluster=name, status=status, Operation=operation.capitalize())
 
 
+def never_set_up(name: str) -> Error:
+    """Return what /queue and /logs fail with while the row is UP, but no launch ever got as far as to set the node up."""
+    return error("never-set-up", cluster=name)
+
+
 def no_endpoints(name: str, status: str | None) -> Error:
     """Return what /endpoints fails with when there is no row, or one that is not up."""
     return error("no-cluster-with-endpoints" if status is None else "endpoints-of-a-cluster-not-up", cluster=name)

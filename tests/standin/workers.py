@@ -88,7 +88,7 @@ class Workers:
         cluster = self._world.clusters.get(name)
         if cluster is None:
             raise Failure(recorded.error("pods-deleted-while-launching"))
-        cluster.status, cluster.unhealthy, cluster.reason = "UP", False, None
+        cluster.status, cluster.unhealthy, cluster.reason, cluster.set_up = "UP", False, None, True
         return {"job_id": self._submit(cluster, task), "handle": recorded.HANDLE}
 
     def _provisioning(self, name: str, task: dict[str, Any]) -> None:
@@ -197,6 +197,8 @@ class Workers:
             raise Failure(recorded.no_cluster(name))
         if cluster.status not in {"UP", "AUTOSTOPPING"}:
             raise Failure(recorded.cluster_not_up(name, cluster.status, operation))
+        if not cluster.set_up:
+            raise Failure(recorded.never_set_up(name))
         return cluster
 
 

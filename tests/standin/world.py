@@ -50,6 +50,8 @@ class Cluster:
     labels: dict[str, str] = field(default_factory=dict)
     reason: str | None = None
     unhealthy: bool = False
+    set_up: bool = False
+    """Whether a launch has come as far as to install SkyPilot's runtime on the node."""
     jobs: list[Job] = field(default_factory=list)
     markers: dict[str, int] = field(default_factory=dict)
     """Which job left the marker of which attempt."""

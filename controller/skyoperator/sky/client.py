@@ -111,7 +111,13 @@ class SkyPilotClient:
     async def jobs(self, cluster_name: str) -> tuple[Job, ...]:
         """See `SkyPilot.jobs`."""
         body = {"cluster_name": cluster_name, "skip_finished": False, "all_users": True}
-        return self._each(parse.job, await self._ask("queue", body, timeout_seconds=JOBS_TIMEOUT_SECONDS))
+        try:
+            rows = await self._ask("queue", body, timeout_seconds=JOBS_TIMEOUT_SECONDS)
+        except ClusterNotUp as error:
+            if NEVER_SET_UP not in str(error):
+                raise
+            return ()
+        return self._each(parse.job, rows)
 
     async def launch(self, cluster_name: str, task_yaml: str) -> str:
         """See `SkyPilot.launch`. Never retry_until_up: how often to try again is the controller's to decide."""
@@ -193,6 +199,10 @@ class SkyPilotClient:
     def _each(self, parse_one: Callable[[Mapping[str, Any]], _T], rows: parse.Json) -> tuple[_T, ...]:
         return self._http.server.parsed(lambda found: tuple(parse_one(row) for row in found), rows)
 
+
+NEVER_SET_UP: Final = "stopped or not properly set up"
+"""What the queue of a row fails with that is UP, but has no head (sky/backends/backend_utils.py:3652): the server died in mid-launch, its
+status daemon found the bare node healthy, and nothing can have been submitted to it."""
 
 _BASE: Final[Mapping[str, Any]] = {
     "env_vars": USER,

@@ -238,7 +238,10 @@ class SkyPilot(Protocol):
         """Return every cluster row of every user, as last known to SkyPilot."""
 
     async def jobs(self, cluster_name: str) -> tuple[Job, ...]:
-        """Return the jobs of one cluster, ended ones too. Raises NoSuchCluster, ClusterNotUp, RequestFailed."""
+        """Return the jobs of one cluster, ended ones too; none if it was never set up.
+
+        Raises NoSuchCluster, ClusterNotUp, RequestFailed.
+        """
 
     async def launch(self, cluster_name: str, task_yaml: str) -> str:
         """Post a launch and return its request id.

@@ -117,7 +117,7 @@ def kill_pod(component: str, chance: random.Random) -> None:
 def kill_api_server() -> None:
     """kill -9 of kube-apiserver; the node starts it again."""
     before = cluster.health(layout()).restarts.get("kube-apiserver", 0)
-    assert kill_processes("kubenode kube-apiserver") == 1
+    assert kill_processes("kubenode kube-apiserver"), "there is no kube-apiserver to kill"
     eventually(
         "the node has started kube-apiserver again",
         lambda: cluster.health(layout()).restarts.get("kube-apiserver", 0) > before,

@@ -80,7 +80,7 @@ class Endpoints:
         self._lanes.server_is(away=away)
 
     def keep(self, subject: Subject, *, is_up: bool, changed: Callable[[], None]) -> None:
-        """Ask about the subject's attempt while its cluster is UP, and call `changed` when the answer does. What is kept no more is forgotten."""
+        """Ask about the subject's attempt while its cluster is UP, and call `changed` when the answer does; else forget the answer."""
         name, wanted = subject.cluster_name, subject.ports_of if is_up else None
         reader = self._readers.get(name)
         if reader is not None and reader.attempt_name == wanted:

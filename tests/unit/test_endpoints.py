@@ -16,7 +16,7 @@ from skyoperator.world import World
 from tests.unit.build import JOB, NO_RUN, POLICY, a_cluster, a_world, after, an_object, an_outage, decide, edited, is_silent
 from tests.unit.states import EVERY_STATE, INIT, SECOND_JOB, deleted, gone, idle, launched, with_job
 
-RESOURCES = {"infra": "k8s", "ports": [8080, 9090]}
+RESOURCES: dict[str, Any] = {"infra": "k8s", "ports": [8080, 9090]}
 SERVES = {"resources": RESOURCES, "run": "python -m http.server 8080"}
 PLAIN = {"resources": RESOURCES}
 FOUND = {"8080": "192.0.2.7:8080", "9090": "192.0.2.7:9090"}

@@ -89,7 +89,7 @@ class Workers:
         if cluster is None:
             raise Failure(recorded.error("pods-deleted-while-launching"))
         cluster.status, cluster.unhealthy, cluster.reason = "UP", False, None
-        cluster.up_at = time.time()
+        cluster.up_at = asyncio.get_running_loop().time()
         return {"job_id": self._submit(cluster, task), "handle": recorded.HANDLE}
 
     def _provisioning(self, name: str, task: dict[str, Any]) -> None:
@@ -178,7 +178,7 @@ class Workers:
         cluster = self._world.clusters.get(name)
         if cluster is None or cluster.status not in {"UP", "AUTOSTOPPING"}:
             raise Failure(recorded.no_endpoints(name, cluster.status if cluster else None))
-        if time.time() < cluster.up_at + self._script.address_seconds:
+        if asyncio.get_running_loop().time() < cluster.up_at + self._script.address_seconds:
             return {}
         return {str(port): f"203.0.113.7:{port}" for port in cluster.ports}
 

@@ -56,6 +56,7 @@ class Cluster:
     autostop: int = -1
     ports: tuple[int, ...] = ()
     up_at: float = 0.0
+    """When it came up, by the loop's clock."""
 
     def cancel(self) -> None:
         """Stop whatever runs on it."""

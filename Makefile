@@ -47,6 +47,10 @@ parser: venv tools $(SKYPILOT_PYTHON) ## tests/parser: SkyPilot's own parser ove
 integration: cluster-up tools ## tests/integration: the real kube-apiserver, a stand-in for SkyPilot
 	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/integration
 
+.PHONY: bench
+bench: cluster-up ## tests/bench: speed, memory and load with CLUSTERS=1000, printed beside the targets
+	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) python -m tests.bench $(or $(CLUSTERS),1000)
+
 .PHONY: fuzz
 fuzz: cluster-up $(SKYPILOT_PYTHON) ## tests/fuzz: a thousand right, wrong and hostile objects (FUZZ_SEED=... repeats one run)
 	KUBECONFIG=$(LOCAL_KUBECONFIG) SKYOPERATOR_SKYPILOT_PYTHON=$(SKYPILOT_PYTHON) $(RUN) pytest tests/fuzz

@@ -20,7 +20,8 @@ from skyoperator import handlers, probes
 from skyoperator.admission import Admission
 from skyoperator.hold import Hold
 from skyoperator.kube import Key, KubeApi, api_client, is_served
-from skyoperator.lease import Lease
+from skyoperator.lease import Lease, LeaseLostError
+from skyoperator.login_secret import LoginSecret
 from skyoperator.metrics import REGISTRY, Held, Launches, Objects, Orphaned
 from skyoperator.observe import Observer
 from skyoperator.orphan_registry import OrphanRegistry
@@ -28,10 +29,9 @@ from skyoperator.orphans import Orphans, instance_label
 from skyoperator.reconcile import Reconciler
 from skyoperator.settings import Settings, SettingsError
 from skyoperator.sky.client import POST_TIMEOUT_SECONDS, SkyPilotClient
-from skyoperator.sky.credentials import MintedToken, SecretDirectory
+from skyoperator.sky.credentials import MintedLogin, SecretDirectory
 from skyoperator.sky.types import SkyPilot
 from skyoperator.task import Policy, cluster_name
-from skyoperator.token_secret import TokenSecret
 from skyoperator.workers import Workers
 
 logger = logging.getLogger(__name__)
@@ -72,14 +72,14 @@ async def run(settings: Settings) -> None:
 
 @asynccontextmanager
 async def skypilot(settings: Settings, kube: KubeApi) -> AsyncIterator[SkyPilotClient]:
-    """Yield a client with a token of our own, minted with the mounted credentials; without a Secret for it, with these themselves."""
+    """Yield a client with a login of our own, made with the mounted credentials; without a Secret for it, with these themselves."""
     mounted = SecretDirectory(settings.credentials_dir, f"the Secret mounted at {settings.credentials_dir}")
     async with SkyPilotClient.connect(settings.skypilot_endpoint, mounted) as client:
-        if not settings.token_secret:
+        if not settings.login_secret:
             yield client
             return
-        store = TokenSecret(kube, namespace=settings.lease_namespace, name=settings.token_secret)
-        async with SkyPilotClient.connect(settings.skypilot_endpoint, MintedToken(store, client.mint_token)) as ours:
+        store = LoginSecret(kube, namespace=settings.lease_namespace, name=settings.login_secret)
+        async with SkyPilotClient.connect(settings.skypilot_endpoint, MintedLogin(store, client.mint_login)) as ours:
             yield ours
 
 
@@ -165,6 +165,9 @@ def main() -> int:
         asyncio.run(run(settings))
     except asyncio.CancelledError:
         logger.info("stopped while standing by")
+    except LeaseLostError as error:
+        logger.warning("%s: another controller may be active. This one ends, and stands by once it is started again.", error)
+        return 1
     return 0
 
 

@@ -11,7 +11,6 @@ from skyoperator.failures import Failure
 from skyoperator.following import idleness
 from skyoperator.inputs import Order, is_edited
 from skyoperator.jobs import own_job
-from skyoperator.sky.types import JobStatus
 from skyoperator.teardown import is_gone, nothing_to_tear_down, tear_down
 from skyoperator.world import World
 
@@ -74,7 +73,7 @@ def finished(this: SkyCluster, world: World, order: Order) -> Decision | None:
 def _kept(this: SkyCluster, world: World) -> Decision:
     """The cluster stays after its job. A job whose time was over is cancelled, and seen to end."""
     status, record = idleness(records.with_cluster(this.status, world), world), this.status.job
-    if record is None or record.status is None or JobStatus(record.status).terminal:
+    if record is None or records.has_ended(record):
         return Decision(status)
     job = own_job(world.jobs or (), record.name)
     if job is None:

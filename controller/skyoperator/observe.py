@@ -32,7 +32,8 @@ from skyoperator.turns import Turns
 from skyoperator.world import ABSENT, World
 
 URGENT_SECONDS: Final = 2.0
-CALM_SECONDS: Final = 10.0
+CALM_SECONDS: Final = 6.0
+"""A change in SkyPilot is seen after half of it on average, and written down in less than 5 s."""
 LONGEST_OUTAGE_PAUSE_SECONDS: Final = 15.0
 LONGEST_DOWN_BACKOFF_SECONDS: Final = 60.0
 QUESTIONS_AT_ONCE: Final = 8

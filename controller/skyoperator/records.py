@@ -248,6 +248,11 @@ def torn_down(status: SkyClusterStatus) -> SkyClusterStatus:
     return status.model_copy(update={"cluster": status.cluster.model_copy(update={"status": TERMINATED, "endpoints": None})})
 
 
+def has_ended(record: JobRecord) -> bool:
+    """Return whether the job was seen to end."""
+    return record.status is not None and JobStatus(record.status).terminal
+
+
 def idle(status: SkyClusterStatus, since: datetime | None) -> SkyClusterStatus:
     """Return the status of a cluster on which no job has run since then; None: one runs."""
     if status.cluster is None:

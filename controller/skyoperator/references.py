@@ -24,8 +24,9 @@ async def read(kube: Kube, this: SkyCluster, policy: task.Policy) -> Inputs:
     if not is_wanted(this) or not (this.spec.task_ref or this.spec.secrets):
         return inline(this, policy)
     try:
-        wanted = await _task(kube, this)
-        return Inputs(policy, wanted, await _secrets(kube, this))
+        wanted, secrets = await _task(kube, this), await _secrets(kube, this)
+        _fit(wanted, secrets)
+        return Inputs(policy, wanted, secrets)
     except Unresolved as error:
         return Inputs(policy, fault=error.fault)
 
@@ -71,6 +72,14 @@ async def _secrets(kube: Kube, this: SkyCluster) -> dict[str, str]:
             raise Unresolved(Reason.SECRET_NOT_FOUND, f"{path}: Secret {name} has no key {key}")
         values[variable.name] = _text(path, name, key, data[key])
     return values
+
+
+def _fit(wanted: Mapping[str, JSON], secrets: Mapping[str, str]) -> None:
+    """Only here, not with the task's own faults: an edit of the Secret heals it."""
+    try:
+        task.check_values(wanted, secrets)
+    except task.TaskRejected as rejection:
+        raise Unresolved(Reason(rejection.reason), str(rejection)) from rejection
 
 
 def _text(path: str, name: str, key: str, value: bytes) -> str:

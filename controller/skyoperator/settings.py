@@ -25,8 +25,8 @@ class Settings:
     """The SkyPilot API server, e.g. http://skypilot:46580."""
     credentials_dir: Path
     """Where its credentials are mounted: files `token`, or `username` and `password`."""
-    token_secret: str
-    """The Secret of the release's namespace that keeps the token which we mint with those credentials; empty: use them as they are."""
+    login_secret: str
+    """The Secret of the release's namespace that keeps the login which we make with those credentials; empty: use them as they are."""
     namespaces: tuple[str, ...]
     """Where SkyClusters are served; empty: everywhere."""
     instance: str
@@ -48,7 +48,7 @@ class Settings:
         return cls(
             skypilot_endpoint=_required(environment, "SKYPILOT_ENDPOINT").rstrip("/"),
             credentials_dir=Path(_required(environment, "CREDENTIALS_DIR")),
-            token_secret=environment.get(PREFIX + "TOKEN_SECRET", ""),
+            login_secret=environment.get(PREFIX + "LOGIN_SECRET", ""),
             namespaces=tuple(name.strip() for name in environment.get(PREFIX + "NAMESPACES", "").split(",") if name.strip()),
             instance=_required(environment, "INSTANCE"),
             lease_namespace=_required(environment, "LEASE_NAMESPACE"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from skyoperator import records
 from skyoperator.api.v1alpha1 import FINALIZER, Reason, SkyCluster
 from skyoperator.decision import LATER_SECONDS, AddFinalizer, Decision
@@ -9,6 +11,9 @@ from skyoperator.following import send
 from skyoperator.inputs import Order
 from skyoperator.sky.types import Cluster
 from skyoperator.world import World
+
+IN_LINE_SECONDS: Final = 600.0
+"""Between two looks of an object that is in line: it is woken when its turn comes."""
 
 HEALS_BY_ITSELF = frozenset({Reason.NAME_CONFLICT, Reason.SECRET_NOT_FOUND})
 """What is not accepted now, and may be without an edit of the object."""
@@ -30,10 +35,11 @@ def retry_later(this: SkyCluster, world: World, _order: Order) -> Decision | Non
 
 
 def rejected(this: SkyCluster, _world: World, order: Order) -> Decision | None:
-    """What is not accepted is not launched; an edit heals it, or that what it refers to appears."""
+    """What is not accepted is not launched; an edit heals it, or a change of what it refers to."""
     if order.accepted.ok:
         return None
-    heals = order.accepted.reason in HEALS_BY_ITSELF or order.inputs.fault is not None
+    refers = bool(this.spec.task_ref or this.spec.secrets)
+    heals = refers or order.accepted.reason in HEALS_BY_ITSELF
     return Decision(this.status, None, LATER_SECONDS if heals else None)
 
 
@@ -41,7 +47,7 @@ def queued(this: SkyCluster, world: World, _order: Order) -> Decision | None:
     """The queue lives in the objects: no more launches are posted than SkyPilot's workers take in reasonable time."""
     if world.may_launch or _is_there_already(world):
         return None
-    return Decision(this.status)
+    return Decision(this.status, None, IN_LINE_SECONDS)
 
 
 def submit(this: SkyCluster, world: World, order: Order) -> Decision:

@@ -9,7 +9,7 @@ from skyoperator import records
 from skyoperator.api.v1alpha1 import ConditionType, LaunchRecord, SkyCluster
 from skyoperator.conditions import is_true
 from skyoperator.inputs import is_edited
-from skyoperator.sky.types import ClusterStatus, JobStatus
+from skyoperator.sky.types import ClusterStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +85,8 @@ def _of_finished(this: SkyCluster, name: str) -> Subject:
     is_kept = this.spec.when_finished == "Keep" and this.status.job is not None
     if not is_kept or this.status.job is None:
         return Subject(name)
-    has_ended = this.status.job.status is not None and JobStatus(this.status.job.status).terminal
     watches_idleness = "" if this.spec.autostop is not None else None
-    job_name = watches_idleness if has_ended else this.status.job.name
+    job_name = watches_idleness if records.has_ended(this.status.job) else this.status.job.name
     return Subject(name, job_name=job_name, ports_of=_ports_of(this), is_urgent=False)
 
 

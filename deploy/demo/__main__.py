@@ -139,9 +139,9 @@ def prove_gone(clock: Clock, cluster: str) -> None:
 
 
 def pods_of(cluster: str) -> list[str]:
-    """Return the cluster's pods, by their names: SkyPilot's own label has its user's hash behind the cluster's name."""
-    pods = output(["kubectl", "get", "pods", "-n", WORKLOADS, "-o", "name"]).split()
-    return [pod for pod in pods if pod.startswith(f"pod/{cluster}-")]
+    """Return the cluster's pods, by annotation: their names, and SkyPilot's label, are cut short for the hash of SkyPilot's user."""
+    pods: list[dict[str, Any]] = json.loads(output(["kubectl", "get", "pods", "-n", WORKLOADS, "-o", "json"]))["items"]
+    return [pod["metadata"]["name"] for pod in pods if pod["metadata"].get("annotations", {}).get("skypilot-cluster-name") == cluster]
 
 
 def sky(*words: str) -> list[str]:

@@ -61,9 +61,8 @@ async def an_unknown_request_is_unknown_everywhere(stage: Stage, _: Path) -> Non
 
 
 async def its_identity_is_the_same_whoever_asks(stage: Stage, tmp: Path) -> None:
-    """A token that the client mints is as good as the credentials it was minted with, and names the same server."""
-    (tmp / "token").write_text(await stage.sky.mint_token())
-    minted = stage.client(SecretDirectory(tmp, "the new token"))
+    """A user that the client makes is as good as the credentials it was made with, and is told of the same server."""
+    minted = stage.client(await _minted(stage, tmp))
     await minted.check()
     identity = await stage.sky.identity()
     assert (await minted.identity(), await stage.sky.identity()) == (identity, identity)
@@ -71,27 +70,36 @@ async def its_identity_is_the_same_whoever_asks(stage: Stage, tmp: Path) -> None
     shapes.check("user", (await stage.raw("GET", "/users")).json[0])
 
 
-async def a_minted_token_is_an_administrators(stage: Stage, tmp: Path) -> None:
+async def a_minted_user_is_an_administrator(stage: Stage, tmp: Path) -> None:
     """Nobody else sees what others have asked of SkyPilot, and a launch that is not seen is not cancelled before a teardown."""
-    (tmp / "token").write_text(await stage.sky.mint_token())
     name = fresh("wrong")
     request_id = await stage.sky.launch(name, stage.task("a1", run="true", bogus=1))
-    (seen,) = await stage.client(SecretDirectory(tmp, "the new token")).requests_of(name)
+    (seen,) = await stage.client(await _minted(stage, tmp)).requests_of(name)
     assert seen.id == request_id
 
 
-async def a_token_under_a_taken_name_is_refused(stage: Stage, _: Path) -> None:
-    body = {"token_name": fresh("skyoperator"), "role": "admin"}
-    first = await stage.raw("POST", "/users/service-account-tokens", json=body)
-    again = await stage.raw("POST", "/users/service-account-tokens", json=body)
-    assert (first.status, again.status) == (200, 500)
-    shapes.check("token", first.json)
-    assert "already exists" in again.json["detail"]
+async def a_minted_user_has_a_short_id(stage: Stage, tmp: Path) -> None:
+    """It ends up in the names of pods; that of a service account, of 19 characters, leaves our names no room to differ."""
+    minted = stage.client(await _minted(stage, tmp))
+    request_id = await minted.launch(fresh("wrong"), stage.task("a1", run="true", bogus=1))
+    (listed,) = (await stage.raw("GET", "/api/status", params={"request_ids": request_id})).json
+    assert len(listed["user_id"]) == 8
 
 
-async def nobody_without_credentials_gets_a_token(stage: Stage, _: Path) -> None:
+async def a_name_that_is_taken_makes_no_user(stage: Stage, _: Path) -> None:
+    body = {"csv_content": f"username,password,role\n{fresh('skyoperator')},{{SHA}}bm90aGluZw==,admin\n", "env_vars": dict(USER)}
+    first = await stage.raw("POST", "/users/import", json=body)
+    again = await stage.raw("POST", "/users/import", json=body)
+    assert [(answer.status, answer.json["success_count"], answer.json["error_count"]) for answer in (first, again)] == [
+        (200, 1, 0),
+        (200, 0, 1),
+    ]
+    shapes.check("import", again.json)
+
+
+async def nobody_without_credentials_makes_a_user(stage: Stage, _: Path) -> None:
     with pytest.raises(SkyPilotUnreachable, match="HTTP 401"):
-        await stage.client(NoCredentials()).mint_token()
+        await stage.client(NoCredentials()).mint_login()
     with pytest.raises(SkyPilotUnreachable, match="HTTP 401"):
         await stage.client(NoCredentials()).identity()
 
@@ -292,9 +300,10 @@ BARE = (
     text_that_is_no_yaml_is_accepted_and_fails_later,
     polls_never_carry_bodies,
     its_identity_is_the_same_whoever_asks,
-    a_minted_token_is_an_administrators,
-    a_token_under_a_taken_name_is_refused,
-    nobody_without_credentials_gets_a_token,
+    a_minted_user_is_an_administrator,
+    a_minted_user_has_a_short_id,
+    a_name_that_is_taken_makes_no_user,
+    nobody_without_credentials_makes_a_user,
     a_launch_whose_answer_nobody_hears_happens_all_the_same,
 )
 CLOUD = (
@@ -327,6 +336,14 @@ async def _check_shapes(stage: Stage, name: str, launch_id: str) -> None:
     ):
         posted = await stage.raw("POST", path, json={**asked, **body})
         shapes.check(row, (await _value(stage, posted.request_id, row))[0])
+
+
+async def _minted(stage: Stage, tmp: Path) -> SecretDirectory:
+    """Return the credentials of a new user."""
+    name, _, password = (await stage.sky.mint_login()).partition(":")
+    (tmp / "username").write_text(name)
+    (tmp / "password").write_text(password)
+    return SecretDirectory(tmp, "the new user")
 
 
 async def _autostop(stage: Stage, name: str) -> tuple[int, bool]:

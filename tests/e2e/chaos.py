@@ -126,39 +126,35 @@ def kill_api_server() -> None:
     steady(lambda: kubectl("get", "--raw", "/readyz", timeout_seconds=5))
 
 
-def skypilot_is_back() -> None:
-    """Wait until SkyPilot's API server answers again: one that never does would let nothing come to its end."""
-    deployment = f"deployment/{RELEASE}-skypilot"
-    steady(lambda: kubectl("rollout", "status", deployment, "-n", RELEASE, "--timeout=150s", timeout_seconds=160), seconds=300)
-
-
 class Forward:
     """A port of this machine that leads to SkyPilot's API server, and leads there again after everything in between has died."""
 
     def __init__(self) -> None:
         self.port = free_port()
         self._ending = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._keep, daemon=True)
 
     def _keep(self) -> None:
+        """kubectl may hold on to a pod that is no more: begin anew if nobody answers for three looks."""
         command = ["kubectl", "-n", RELEASE, "port-forward", f"svc/{RELEASE}-skypilot", f"{self.port}:46580"]
         while not self._ending.is_set():
-            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as self._process:
-                self._process.wait()
-            self._ending.wait(1)
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                silent = 0
+                while silent < 3 and process.poll() is None and not self._ending.wait(2):
+                    silent = 0 if self.answers() else silent + 1
+                process.terminate()
 
-    def again(self) -> None:
-        """Begin anew: kubectl holds on to a pod that is no more."""
-        if self._process is not None:
-            self._process.terminate()
+    def answers(self) -> bool:
+        """Whether SkyPilot's API server answers."""
+        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/health", timeout=3):
+            return True
+        return False
 
     @contextmanager
     def open(self) -> Iterator[Forward]:
         self._thread.start()
         yield self
         self._ending.set()
-        self.again()
         self._thread.join(20)
 
     def requests_of(self, prefix: str) -> list[dict[str, Any]]:

@@ -148,8 +148,10 @@ def head_pod(cluster: str) -> str:
 
 
 def pods_of(cluster: str) -> list[str]:
-    """The cluster's pods by the start of their names: SkyPilot appends its user's hash."""
-    return [pod for pod in kubectl("get", "pods", "-n", WORKLOADS, "-o", "name").split() if pod.startswith(f"pod/{cluster}-")]
+    """The pods of clusters whose names begin so. By annotation: the pods' own names are cut short for the hash of SkyPilot's user."""
+    pods = json.loads(kubectl("get", "pods", "-n", WORKLOADS, "-o", "json"))["items"]
+    named = [(pod["metadata"]["name"], pod["metadata"].get("annotations", {}).get("skypilot-cluster-name", "")) for pod in pods]
+    return [f"pod/{name}" for name, of in named if of.startswith(cluster)]
 
 
 def sky_cli(*words: str) -> str:

@@ -92,13 +92,6 @@ def evict(cluster: str) -> None:
     kubectl("create", "--raw", f"/api/v1/namespaces/{WORKLOADS}/pods/{name}/eviction", "-f", "-", stdin=json.dumps(eviction))
 
 
-def evict_for_memory(cluster: str) -> None:
-    """As a kubelet under pressure does: the pod stays, and has failed."""
-    status = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
-    patch = json.dumps({"status": status})
-    kubectl("patch", head_pod(cluster), "-n", WORKLOADS, "--subresource=status", "--type=merge", "-p", patch)
-
-
 @dataclass(frozen=True)
 class Case:
     """A task, what is done to its cluster once the job runs, and what is said then."""
@@ -110,10 +103,11 @@ class Case:
     strike: Callable[[str], None] | None = None
 
 
-EAT_MEMORY = "python3 -c 'x = [bytearray(1 << 24) for _ in range(1000)]'"
+EAT_MEMORY = "python3 -c 'x = [bytearray(1 << 24) for _ in range(200)]'"
+FILL_DISK = "dd if=/dev/zero of=/root/big bs=1M count=1500; sleep 1000"
 CASES = {
-    "worker-deleted": Case(TINY, "ClusterLost", "nodes terminated", {**SLEEP, "num_nodes": 2}, delete_pod("-worker1")),
-    "low-on-memory": Case(TINY, "ClusterLost", "Evicted", strike=evict_for_memory),
+    "worker-deleted": Case(TINY, "ClusterLost", "Cluster is abnormal because ", {**SLEEP, "num_nodes": 2}, delete_pod("-worker1")),
+    "out-of-disk": Case(TINY, "ClusterLost", "ephemeral", {"run": FILL_DISK}),
     "pod-deleted": Case(TINY, "ClusterLost", "was lost", strike=delete_pod("-head")),
     "drained": Case(TINY, "ClusterLost", "was lost", strike=evict),
     "setup-fails": Case(TINY, "SetupFailed", "Job 1's setup failed", {"setup": "exit 7", "run": "echo never"}),
@@ -130,26 +124,28 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def memory_limit() -> Iterator[None]:
-    """A limit for pods that name none, as cautious administrators set it; without it a greedy job takes the whole node's memory."""
-    limits = {"spec": {"limits": [{"type": "Container", "default": {"memory": "2Gi"}}]}}
-    manifest = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "memory"}, **limits}
+def limits() -> Iterator[None]:
+    """Limits for pods that name none, as cautious administrators set them; without them a greedy job takes all that the node has."""
+    limit = {"type": "Container", "default": {"memory": "2Gi", "ephemeral-storage": "1Gi"}}
+    manifest = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "limits"}, "spec": {"limits": [limit]}}
     kubectl("apply", "-n", WORKLOADS, "-f", "-", stdin=json.dumps(manifest))
     yield
-    kubectl("delete", "limitrange", "memory", "-n", WORKLOADS)
+    kubectl("delete", "limitrange", "limits", "-n", WORKLOADS)
 
 
 @pytest.fixture(scope="module")
-def crowd(memory_limit: None) -> Iterator[dict[str, Sky]]:
+def crowd(limits: None) -> Iterator[dict[str, Sky]]:
     """Every case at once, each struck as soon as its job runs."""
     made = {
         name: Sky.apply("e2e", f"{name}-{uuid4().hex[:4]}", task={"resources": case.resources, **task_of(case)}, **ONCE)
         for name, case in CASES.items()
     }
-    strike_all(made)
-    yield made
-    names = [this.name for this in made.values()]
-    kubectl("delete", "skyc", *names, "-n", "e2e", "--ignore-not-found", "--timeout=150s", timeout_seconds=160)
+    try:
+        strike_all(made)
+        yield made
+    finally:
+        names = [this.name for this in made.values()]
+        kubectl("delete", "skyc", *names, "-n", "e2e", "--ignore-not-found", "--timeout=150s", timeout_seconds=160)
 
 
 def task_of(case: Case) -> dict[str, Any]:

@@ -105,7 +105,10 @@ def _wrong(rng: Random) -> dict[str, Any]:
     """Return fields of the spec that are wrong in themselves, or point at what is not there or no text."""
     name = rng.choice([*SECRET_NAMES, "E0", "SKYPILOT_TASK_ID", "_A", "A-B", "GIT_URL", "SKYPILOT_DOCKER_PASSWORD"])
     secret, key = rng.choice([("known", "binary"), ("known", "huge"), ("known", "absent"), ("absent", "plain"), ("known", "plain")])
-    return rng.choice([{"secrets": [_variable(name, secret, key)]}, {rng.choice([*FIELDS, "taskRef", "unknown"]): junk(rng)}])
+    unfit = [_variable("HF_TOKEN", "known", rng.choice(["binary", "huge"]))]
+    return rng.choice(
+        [{"secrets": unfit}, {"secrets": [_variable(name, secret, key)]}, {rng.choice([*FIELDS, "taskRef", "unknown"]): junk(rng)}]
+    )
 
 
 def name(rng: Random, index: int, kind: Kind) -> str:

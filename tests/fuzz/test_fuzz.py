@@ -11,7 +11,8 @@ import os
 import time
 from base64 import b64encode
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
 from random import SystemRandom
 from typing import Any
 
@@ -30,7 +31,7 @@ from tests.standin.control import Control
 COUNT = int(os.environ.get("FUZZ_OBJECTS", "1000"))
 SEED = int(os.environ.get("FUZZ_SEED") or SystemRandom().randrange(2**32))
 AT_ONCE = 16
-LONGEST_SECONDS = 600
+STUCK_SECONDS = 120
 LAUNCHED_SHARE = 0.3
 
 
@@ -56,6 +57,18 @@ class Namespace:
     async def delete_all(self) -> None:
         await self._api.delete_collection_namespaced_custom_object(*self._where)
 
+    async def let_go(self) -> None:
+        """Delete what a failed test left, finalizers and all."""
+        await self.delete_all()
+        for body in await self.list():
+            with suppress(ApiException):
+                await self._api.patch_namespaced_custom_object(
+                    *self._where,
+                    body["metadata"]["name"],
+                    {"metadata": {"finalizers": None}},
+                    _content_type="application/merge-patch+json",
+                )
+
 
 @pytest.fixture
 async def here(namespace: str) -> AsyncIterator[Namespace]:
@@ -64,7 +77,9 @@ async def here(namespace: str) -> AsyncIterator[Namespace]:
         manifest = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "known"}, "data": content}
         kubectl("create", "-n", namespace, "-f", "-", stdin=json.dumps(manifest))
     async with api_client() as client:
-        yield Namespace(CustomObjectsApi(client), namespace)
+        this = Namespace(CustomObjectsApi(client), namespace)
+        yield this
+        await this.let_go()
 
 
 async def create_all(here: Namespace, every: Iterable[Made]) -> Counter[tuple[str, int]]:
@@ -91,20 +106,19 @@ def settled(body: dict[str, Any]) -> bool:
     return found["Accepted"] == "False" or ended or body["status"]["phase"] == "Ready"
 
 
-async def until(what: str, here: Namespace, done: Any) -> list[dict[str, Any]]:
-    """Return the objects once `done` holds for all of them; fail with the first few for which it does not."""
-    left: list[dict[str, Any]] = []
-    try:
-        async with asyncio.timeout(LONGEST_SECONDS):
-            while True:
-                every = await here.list()
-                left = [body for body in every if not done(body)]
-                if not left:
-                    return every
-                await asyncio.sleep(2)
-    except TimeoutError:
-        shown = json.dumps([{**body, "metadata": body["metadata"]["name"]} for body in left[:3]], indent=1)[:6000]
-        raise AssertionError(f"after {LONGEST_SECONDS} s {len(left)} objects are not {what}: {shown}") from None
+async def until(what: str, here: Namespace, done: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    """Return the objects once `done` holds for all of them; fail with a few for which it does not, if their number stands still."""
+    number, since = -1, time.monotonic()
+    while True:
+        every = await here.list()
+        left = [body for body in every if not done(body)]
+        if not left:
+            return every
+        if len(left) != number:
+            number, since = len(left), time.monotonic()
+        shown = [{**body, "metadata": body["metadata"]["name"]} for body in left[:3]]
+        assert time.monotonic() - since < STUCK_SECONDS, f"{number} objects are not {what}: {json.dumps(shown, indent=1)[:6000]}"
+        await asyncio.sleep(2)
 
 
 def harm(out: dict[str, Any], task: dict[str, Any]) -> list[str]:

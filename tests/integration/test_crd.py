@@ -39,6 +39,12 @@ def test_a_name_that_is_too_long_for_a_label_is_refused(namespace: str) -> None:
         Sky.apply(namespace, "a" * 64, task={"run": "echo"})
 
 
+def test_an_object_that_nobody_has_seen_does_not_look_done(namespace: str) -> None:
+    """kstatus takes an object without observedGeneration for current."""
+    Sky.apply(namespace, "unseen", task={"run": "echo"})
+    assert kubectl("get", "skyc/unseen", "-n", namespace, "-o", "jsonpath={.status}") == '{"observedGeneration":-1}'
+
+
 def test_columns(namespace: str) -> None:
     Sky.apply(namespace, "shown", task={"run": "echo"})
     header = kubectl("get", "skyc", "-n", namespace, "-o", "wide").splitlines()[0].split()

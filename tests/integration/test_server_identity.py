@@ -17,22 +17,22 @@ from tests.e2e.support import Sky, kubectl
 from tests.integration.conftest import Controllers, reached
 from tests.standin.control import Control
 
-TOKEN_SECRET = "token"
+LOGIN_SECRET = "login"
 RUN = {"resources": {"infra": "k8s"}, "run": "sleep"}
 PLAIN = {"resources": {"infra": "k8s"}}
 
 
 @pytest.fixture
 def minting(controllers: Controllers) -> Controllers:
-    """Controllers that mint a token of their own and keep it in a Secret, as the chart has them do it."""
-    kubectl("create", "secret", "generic", TOKEN_SECRET, "-n", controllers.namespace)
-    controllers.extra["SKYOPERATOR_TOKEN_SECRET"] = TOKEN_SECRET
+    """Controllers that make a user of their own and keep its login in a Secret, as the chart has them do it."""
+    kubectl("create", "secret", "generic", LOGIN_SECRET, "-n", controllers.namespace)
+    controllers.extra["SKYOPERATOR_LOGIN_SECRET"] = LOGIN_SECRET
     return controllers
 
 
-def stored_token(namespace: str) -> str:
-    data = json.loads(kubectl("get", "secret", TOKEN_SECRET, "-n", namespace, "-o", "json")).get("data") or {}
-    return b64decode(data.get("token", "")).decode()
+def stored_login(namespace: str) -> tuple[str, str]:
+    data = json.loads(kubectl("get", "secret", LOGIN_SECRET, "-n", namespace, "-o", "json")).get("data") or {}
+    return b64decode(data.get("username", "")).decode(), b64decode(data.get("password", "")).decode()
 
 
 async def until(what: str, look: Callable[[], Any], *, seconds: float = 60) -> Any:
@@ -69,21 +69,21 @@ async def launched(controllers: Controllers, control: Control) -> tuple[Sky, Sky
     return job, plain, leaving
 
 
-async def test_a_token_is_minted_and_kept_for_the_next_controller(minting: Controllers, standin: tuple[Control, str]) -> None:
+async def test_a_user_is_made_and_kept_for_the_next_controller(minting: Controllers, standin: tuple[Control, str]) -> None:
     control, _ = standin
     first = await minting.start()
     await reached(Sky.apply(minting.namespace, "one", task=RUN), "Succeeded")
-    token = stored_token(minting.namespace)
-    assert list(control.users.tokens) == [token]
+    name, password = stored_login(minting.namespace)
+    assert list(control.users.imported) == [name]
     log = first.log.read_text()
-    assert "minted a token" in log
-    assert token not in log
+    assert "made a user of our own" in log
+    assert password not in log
 
     control.users.basic = None
     await minting.start("second")
     assert await first.end(signal.SIGTERM) == 0
     await reached(Sky.apply(minting.namespace, "two", task=RUN), "Succeeded", seconds=60)
-    assert stored_token(minting.namespace) == token
+    assert stored_login(minting.namespace) == (name, password)
 
 
 async def test_a_wiped_server_holds_everything_until_a_person_decides(minting: Controllers, standin: tuple[Control, str]) -> None:
@@ -96,14 +96,14 @@ async def test_a_wiped_server_holds_everything_until_a_person_decides(minting: C
 
     control.wipe()
     for this in (job, plain):
-        await is_unknown(this, f"kubectl -n {minting.namespace} patch secret {TOKEN_SECRET} --type=merge -p '{{\"data\":null}}'")
+        await is_unknown(this, f"kubectl -n {minting.namespace} patch secret {LOGIN_SECRET} --type=merge -p '{{\"data\":null}}'")
         assert but_cluster_ready(this.status()) == before[this.name]
     kubectl("delete", "skyc", leaving.name, "-n", minting.namespace, "--wait=false")
     await asyncio.sleep(15)
     assert leaving.exists()
-    assert control.users.tokens == {}, "a token that is rejected is not replaced"
+    assert control.users.imported == {}, "a user that is rejected is not replaced"
 
-    kubectl("patch", "secret", TOKEN_SECRET, "-n", minting.namespace, "--type=merge", "-p", '{"data":null}')
+    kubectl("patch", "secret", LOGIN_SECRET, "-n", minting.namespace, "--type=merge", "-p", '{"data":null}')
     for this in (job, plain, leaving):
         await is_unknown(this, f"The cluster is on the SkyPilot API server {server}")
     fresh = Sky.apply(minting.namespace, "fresh", task=RUN)

@@ -217,8 +217,8 @@ class Server:
         found: list[tuple[str, Move]] = []
         for job in jobs:
             found.append((f"job {job.id} goes on", lambda job=job: self._go_on_with(job)))  # type: ignore[misc]
-            for end in (JobStatus.FAILED, JobStatus.FAILED_SETUP):
-                found.append((f"bad: job {job.id} {end}", lambda job=job, end=end: self.end(job, end)))  # type: ignore[misc]
+            bad = (JobStatus.FAILED, JobStatus.FAILED_SETUP)
+            found += [(f"bad: job {job.id} {end}", lambda job=job, end=end: self.end(job, end)) for end in bad]  # type: ignore[misc]
         return found
 
     def _go_on_with(self, job: QueuedJob) -> None:

@@ -1,4 +1,4 @@
-"""The whole of it: two servers, the Kubernetes API, the user, the clock, and one controller process at a time around the real Reconciler."""
+"""The whole of it: two servers, Kubernetes, the user, the clock, and one controller process at a time around the real Reconciler."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from skyoperator.api.v1alpha1 import SkyCluster, SkyClusterStatus
 from skyoperator.kube import Conflict, Gone, Key, KubeError
 from skyoperator.reconcile import LeaseTooShortError, Reconciler
+from skyoperator.records import is_terminated
 from skyoperator.sky.client import POST_TIMEOUT_SECONDS
 from skyoperator.sky.types import SkyPilotError
 from skyoperator.world import World
@@ -39,6 +40,21 @@ class Kube(FakeKube):
 
 
 @dataclass
+class Installation:
+    """Remembers which clusters were left behind on purpose."""
+
+    released: list[str] = field(default_factory=list)
+
+    def label(self) -> str:
+        """Return the label of all our clusters."""
+        return "test"
+
+    async def release(self, cluster_name: str) -> None:
+        """Remember a cluster."""
+        self.released.append(cluster_name)
+
+
+@dataclass
 class Stage:
     """Everything that moves."""
 
@@ -46,6 +62,7 @@ class Stage:
     """As last stored; it stays when the object is gone."""
     ledger: Ledger = field(default_factory=Ledger)
     kube: Kube = field(default_factory=Kube)
+    installation: Installation = field(default_factory=Installation)
     now: float = 0.0
     has_slot: bool = True
     lease_seconds: float = ENOUGH_LEASE_SECONDS
@@ -104,6 +121,18 @@ class Stage:
             self._flight.close()
             self._flight = None
         self.start()
+
+    def switch_server(self) -> None:
+        """Give the controller the other endpoint, which takes a new process."""
+        first, second = self.servers
+        self.door.server = second if self.server is first else first
+        self.crash()
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the object's cluster is on the other server."""
+        record = self.this.status.cluster
+        return record is not None and not is_terminated(self.this.status) and record.server not in {None, self.server.identity}
 
     def step(self) -> bool:
         """Let the pass make its next call, or begin one; return whether it goes on."""

@@ -1,6 +1,7 @@
 """What `check` accepts, SkyPilot's own parser accepts, and nothing but what the user wrote comes out of it."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -185,6 +186,25 @@ def test_every_key_of_skypilot_is_known_to_us(skypilot: SkyPilot, level: str) ->
             check(put(level, key), policy=POLICY)
         unknown = [problem for problem in refused.value.problems if f"{key}: there is no such key" in problem]
         assert not unknown, f"{level}.{key} is new"
+
+
+EMPTY: list[dict[str, Any]] = [
+    *({key: {}} for key in ("envs", "resources", "file_mounts", "volumes", "config", "inputs")),
+    *({"resources": {key: {}}} for key in ("accelerators", "image_id", "labels", "accelerator_args")),
+    *({"resources": {key: []}} for key in ("accelerators", "ports", "any_of", "ordered")),
+    {"resources": {"any_of": [{}]}},
+    {"file_mounts": {"/x": {"source": "s3://datasets", "config": {}}}},
+    {"file_mounts": {"/x": {"source": "s3://datasets", "config": {"mount": {}}}}},
+]
+
+
+@pytest.mark.parametrize("task", EMPTY, ids=str)
+def test_what_is_empty_is_refused_by_us_or_taken_by_skypilot(skypilot: SkyPilot, task: dict[str, Any]) -> None:
+    try:
+        text = render_written(Written(task, replace(POLICY, allow_task_keys=("config", "inputs"))))
+    except TaskRejected:
+        return
+    skypilot.must("parse", text)
 
 
 def test_labels_of_ours_suit_every_cloud(skypilot: SkyPilot) -> None:

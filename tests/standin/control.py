@@ -96,7 +96,7 @@ class Control:
             "calls": dict(world.calls),
             "clusters": {row.name: row.status for row in world.clusters.values()},
             "forgotten": [row.name for row in world.forgotten],
-            "tokens": list(self.users.tokens.values()),
+            "users": list(self.users.imported),
             "jobs": {row.name: [{"name": job.name, "status": job.status} for job in row.jobs] for row in world.clusters.values()},
             "active": [{"name": r.name, "cluster": r.cluster_name} for r in world.requests.values() if r.active],
         }

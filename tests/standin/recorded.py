@@ -17,7 +17,7 @@ from tests.standin.world import Cluster, Job, Request
 
 API_VERSION = "62"
 VERSION = "0.14.1"
-USER_ID, USER_NAME = "sa-88229ff514a541f7", "skyoperator"
+USER_ID, USER_NAME = "3cf75ab7", "skyoperator"
 HANDLE = base64.b64encode(pickle.dumps(None)).decode()
 """A pickled None: nobody but SkyPilot's own client unpickles handles."""
 
@@ -111,16 +111,14 @@ def user_row(user_id: str, name: str, created_at: int, role: str, user_type: str
     return {"id": user_id, "name": name, "created_at": created_at, "role": role, "user_type": user_type}
 
 
-def minted(name: str, token: str, account: str) -> dict[str, Any]:
-    """Return the answer of POST /users/service-account-tokens."""
+def imported(total: int, taken: list[str]) -> dict[str, Any]:
+    """Return the answer of POST /users/import."""
     return {
-        "token_id": token[-16:],
-        "token_name": name,
-        "token": token,
-        "expires_at": None,
-        "service_account_user_id": account,
-        "creator_user_id": "4b583376",
-        "message": "Please save this token - it will not be shown again!",
+        "success_count": total - len(taken),
+        "error_count": len(taken),
+        "total_processed": total,
+        "parse_errors": [],
+        "creation_errors": [f"{name}: User already exists" for name in taken],
     }
 
 

@@ -55,7 +55,7 @@ class Rest:
             web.get("/api/status", self._list),
             web.get("/api/health", self._health),
             web.get("/users", self._users),
-            web.post("/users/service-account-tokens", self._mint),
+            web.post("/users/import", self._import),
         ]
 
     @web.middleware
@@ -155,15 +155,13 @@ class Rest:
     async def _users(self, _: web.Request) -> web.StreamResponse:
         return web.json_response(self._control.users.rows())
 
-    async def _mint(self, http: web.Request) -> web.StreamResponse:
-        """Make a service account and its token. The answer is the token itself, there is no request behind it."""
-        body = await _body(http, {"token_name"})
-        fault = self._control.script.take_fault("mint", "")
+    async def _import(self, http: web.Request) -> web.StreamResponse:
+        """Make users. There is no request behind it."""
+        body = await _body(http, {"csv_content"})
+        fault = self._control.script.take_fault("import", "")
         if fault is not None and fault.kind in {"before", "refused"}:
             return _struck(fault)
-        if not self._control.users.asks:
-            return web.json_response({"detail": "Authentication required"}, status=401)
-        return await _answered(http, self._control.users.mint(body["token_name"]), fault)
+        return await _answered(http, self._control.users.take_in(body["csv_content"]), fault)
 
     async def _health(self, _: web.Request) -> web.StreamResponse:
         return web.json_response({"status": "healthy", "api_version": recorded.API_VERSION, "version": recorded.VERSION})

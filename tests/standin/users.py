@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ class Users:
     """The Authorization header of the user whom the server's environment names; it is made again after a wipe."""
     tokens: dict[str, str] = field(default_factory=dict)
     """Service-account tokens, and their names."""
+    imported: dict[str, str] = field(default_factory=dict)
+    """Users that an administrator made: name and LDAP's SHA-1 hash of the password."""
     asks: bool = False
     server_id: str = field(default_factory=lambda: secrets.token_hex(4))
     born: int = field(default_factory=lambda: int(time.time()))
@@ -30,6 +33,7 @@ class Users:
         pair = base64.b64encode(f"{username}:{password}".encode()).decode()
         self.basic = f"Basic {pair}" if username else None
         self.tokens = {token: "given"} if token else {}
+        self.imported = {}
         self.asks = bool(token or username)
 
     def of_a_new_database(self) -> Users:
@@ -39,12 +43,19 @@ class Users:
     def refusal(self, shown: str | None) -> web.Response | None:
         """Return the 401 for these credentials, or None if they pass."""
         kind, _, token = (shown or "").partition(" ")
-        if not self.asks or (shown is not None and shown == self.basic) or (kind == "Bearer" and token in self.tokens):
+        if not self.asks or (kind == "Bearer" and token in self.tokens):
+            return None
+        if kind == "Basic" and (shown == self.basic or self._is_imported(token)):
             return None
         if kind == "Bearer" and token.startswith("sky_"):
             return web.json_response({"detail": "Invalid or expired service account token"}, status=401)
         words = "Authentication required" if shown is None else "Invalid credentials"
         return web.json_response(words, status=401, headers={"WWW-Authenticate": 'Basic realm="SkyPilot"'})
+
+    def _is_imported(self, encoded: str) -> bool:
+        name, _, password = base64.b64decode(encoded).decode().partition(":")
+        digest = hashlib.sha1(password.encode(), usedforsecurity=False).digest()
+        return self.imported.get(name) == "{SHA}" + base64.b64encode(digest).decode()
 
     def rows(self) -> list[dict[str, Any]]:
         """Return GET /users: service accounts are not among them (sky/users/server.py:149)."""
@@ -52,12 +63,9 @@ class Users:
         rows = [recorded.user_row(name, name, self.born, role, "system") for name, role in own]
         return rows if self.basic is None else [*rows, recorded.user_row("4b583376", "operator", self.born + 1, "admin", "basic")]
 
-    def mint(self, name: str) -> web.Response:
-        """Return a new token; a name that is taken is a 500 (sky/users/server.py:931)."""
-        account = f"sa-{secrets.token_hex(8)}"
-        if name in self.tokens.values():
-            words = f"Service account with name {name!r} already exists ({account}). Please use a different name."
-            return web.json_response({"detail": f"Failed to create service account token: 400: {words}"}, status=500)
-        token = f"sky_{secrets.token_urlsafe(48)}"
-        self.tokens[token] = name
-        return web.json_response(recorded.minted(name, token, account))
+    def take_in(self, csv: str) -> web.Response:
+        """Make users of the lines; a name that is taken is an error in a 200 (sky/users/server.py:714)."""
+        rows = [line.split(",") for line in csv.strip().splitlines()[1:]]
+        taken = [name for name, _, _ in rows if name in self.imported]
+        self.imported |= {name: password for name, password, _ in rows if name not in taken}
+        return web.json_response(recorded.imported(len(rows), taken))

@@ -40,33 +40,37 @@ class FakeKube:
     config_maps: dict[str, dict[str, str]] = field(default_factory=dict)
     secrets: dict[str, dict[str, bytes]] = field(default_factory=dict)
     writes: int = 0
-    watched: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set whenever a user wrote an object: what a watch tells the controller."""
+    watchers: list[asyncio.Event] = field(default_factory=list)
+    """Set whenever somebody but the controller's status writes changed an object: what a watch tells each controller."""
     versions: Any = field(default_factory=lambda: itertools.count(2))
 
     def create(self, this: SkyCluster) -> Key:
         self.objects[this.uid] = this
         return Key(this.namespace, this.name, this.uid)
 
+    def _tell(self) -> None:
+        for watcher in self.watchers:
+            watcher.set()
+
     def delete_by_user(self, key: Key) -> None:
         this = self.objects[key.uid]
         self._put(this.model_copy(update={"deleting": True}))
-        self.watched.set()
+        self._tell()
 
     def annotate(self, key: Key, **facts: Any) -> None:
         self._put(self.objects[key.uid].model_copy(update=facts))
-        self.watched.set()
+        self._tell()
 
     def edit(self, key: Key, **spec: Any) -> None:
         this = self.objects[key.uid]
         self._put(this.model_copy(update={"spec": this.spec.model_copy(update=spec), "generation": this.generation + 1}))
-        self.watched.set()
+        self._tell()
 
     def _put(self, this: SkyCluster) -> SkyCluster:
         this = this.model_copy(update={"resource_version": str(next(self.versions))})
         if this.deleting and not this.finalizers:
             self.objects.pop(this.uid)
-            self.watched.set()
+            self._tell()
         else:
             self.objects[this.uid] = this
         return this
@@ -93,7 +97,7 @@ class FakeKube:
 
     async def delete(self, this: SkyCluster) -> None:
         self._put(self._fresh(this).model_copy(update={"deleting": True}))
-        self.watched.set()
+        self._tell()
 
     async def config_map(self, namespace: str, name: str) -> dict[str, str] | None:
         return self.config_maps.get(name)

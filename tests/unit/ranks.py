@@ -142,7 +142,7 @@ RANKS: Final = (
     Rank(
         "suspend",
         lambda this, world: this.spec.suspend,
-        lambda this, d: _ended(d) and d.status.phase in {Phase.STOPPING, Phase.SUSPENDED} and d.status.start_time is None,
+        lambda this, d: _ended(d) and not isinstance(d.action, Launch) and d.status.start_time is None and d.status.failures is None,
     ),
     Rank("deadline", _is_overdue, lambda this, d: condition(d.status, ConditionType.FAILED) == ("True", "DeadlineExceeded")),
     Rank("unreachable", _is_unreachable, _waits),

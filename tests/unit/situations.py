@@ -49,7 +49,7 @@ CHANGES: Final[dict[str, Change]] = {
 }
 
 
-def worlds(this: SkyCluster) -> Iterator[World]:
+def _worlds(this: SkyCluster) -> Iterator[World]:
     """What SkyPilot may look like from this state, soon and long after."""
     for pause in PAUSES:
         yield from _at(this, reached(this) + pause)
@@ -76,8 +76,12 @@ def _at(this: SkyCluster, now: datetime) -> Iterator[World]:
         yield with_job(status, now, name=job_name)
 
 
+WORLDS: Final = {name: tuple(_worlds(this)) for name, this in EVERY_STATE.items()}
+
+
 def situations(*changes: Change) -> Iterator[tuple[str, SkyCluster, World]]:
     """Return every state with these changes on top of it, in each world, under the state's name."""
     for name, this in EVERY_STATE.items():
-        for world in worlds(this):
-            yield name, reduce(lambda changed, change: change(changed), changes, this), world
+        changed = reduce(lambda changed, change: change(changed), changes, this)
+        for world in WORLDS[name]:
+            yield name, changed, world

@@ -133,6 +133,7 @@ LIMIT_STOPPING = after(RETRY_RUNNING, with_job(JobStatus.FAILED, A_MINUTE_LATER,
 LIMIT_EXCEEDED = after(LIMIT_STOPPING, gone(A_MINUTE_LATER))
 
 SUSPENDED_NEW = after(an_object(suspend=True), a_world())
+SUSPENDED_UNSEEN = after(an_object(suspend=True), an_outage())
 SUSPENDING = after(edited(RUNNING, suspend=True), with_job(JobStatus.RUNNING))
 SUSPENDED = after(SUSPENDING, gone())
 RESUMED = after(edited(SUSPENDED, suspend=False), a_world(A_MINUTE_LATER))
@@ -141,6 +142,7 @@ SUSPENDED_REJECTED = after(an_object({"runn": "typo"}, suspend=True), a_world())
 DEADLINE_STOPPING = after(_running(an_object(activeDeadlineSeconds=60)), with_job(JobStatus.RUNNING, A_MINUTE_LATER))
 DEADLINE_EXCEEDED = after(DEADLINE_STOPPING, gone(A_MINUTE_LATER))
 DEADLINE_KEPT = after(_running(an_object(activeDeadlineSeconds=60, whenFinished="Keep")), with_job(JobStatus.RUNNING, A_MINUTE_LATER))
+DEADLINE_KEPT_CANCELLED = after(DEADLINE_KEPT, with_job(JobStatus.CANCELLED, A_MINUTE_LATER))
 LAUNCH_TOO_SLOW = after(after(an_object(preRunningDeadlineSeconds=60), a_world(), going_up()), going_up(now=A_MINUTE_LATER))
 
 SETUP_ONLY = after(after(an_object({**NO_RUN, "setup": "pip install x"}), a_world()), launched(), with_job(JobStatus.SETTING_UP))
@@ -198,6 +200,7 @@ EVERY_STATE = {
     "backoff limit exceeded, stopping": LIMIT_STOPPING,
     "backoff limit exceeded": LIMIT_EXCEEDED,
     "suspended, never launched": SUSPENDED_NEW,
+    "suspended, never seen": SUSPENDED_UNSEEN,
     "suspended, stopping": SUSPENDING,
     "suspended": SUSPENDED,
     "suspended, rejected": SUSPENDED_REJECTED,
@@ -205,6 +208,7 @@ EVERY_STATE = {
     "deadline exceeded, stopping": DEADLINE_STOPPING,
     "deadline exceeded": DEADLINE_EXCEEDED,
     "deadline exceeded, kept": DEADLINE_KEPT,
+    "deadline exceeded, kept, cancelled": DEADLINE_KEPT_CANCELLED,
     "launch too slow, stopping": LAUNCH_TOO_SLOW,
     "setup only": SETUP_ONLY,
     "ready": READY,

@@ -102,11 +102,11 @@ class TestController:
             assert not any("secretKeyRef" in str(variable) for variable in container["env"])
             assert "envFrom" not in container
 
-    def test_its_own_token_has_a_place_and_no_manifest_touches_it(self) -> None:
-        """A `data` here, even an empty one, would take the token away at each upgrade."""
+    def test_its_own_login_has_a_place_and_no_manifest_touches_it(self) -> None:
+        """A `data` here, even an empty one, would take the login away at each upgrade."""
         rendered = render()
-        name = environment(rendered.container("-controller"))["SKYOPERATOR_TOKEN_SECRET"]
-        secret = rendered.one("Secret", "-token")
+        name = environment(rendered.container("-controller"))["SKYOPERATOR_LOGIN_SECRET"]
+        secret = rendered.one("Secret", "-login")
         assert secret["metadata"]["name"] == name
         assert not {"data", "stringData"} & set(secret)
 
@@ -198,6 +198,10 @@ class TestSkyPilot:
         assert server_config(workloads={"namespace": "gpu"})["kubernetes"]["namespace"] == "gpu"
         assert 'is "sky-system", the release namespace' in refusal({"workloads": {"namespace": NAMESPACE}})
 
+    def test_a_pod_waits_for_a_node_as_long_as_the_value_says(self) -> None:
+        assert server_config()["kubernetes"]["provision_timeout"] == 600
+        assert server_config(skypilot={"provisionTimeoutSeconds": 20})["kubernetes"]["provision_timeout"] == 20
+
     def test_the_installers_config_wins(self) -> None:
         config = server_config(skypilot={"config": {"kubernetes": {"provision_timeout": -1}, "gcp": {"project_id": "p"}}})
         assert config["kubernetes"]["provision_timeout"] == -1
@@ -245,7 +249,7 @@ class TestSkyPilot:
 
     def test_a_password_of_ones_own_is_used(self) -> None:
         rendered = render(skypilot={"auth": {"existingSecret": "mine"}})
-        assert [secret["metadata"]["name"] for secret in rendered.all("Secret")] == ["skyoperator-skypilot-token"]
+        assert [secret["metadata"]["name"] for secret in rendered.all("Secret")] == ["skyoperator-skypilot-login"]
         for name in ("-controller", "-skypilot"):
             secrets = [volume["secret"]["secretName"] for volume in rendered.pod(name)["volumes"] if "secret" in volume]
             assert secrets == ["mine"]
@@ -262,7 +266,7 @@ class TestAServerThatRunsAlready:
         rendered = render(skypilot=OWN_SERVER)
         assert environment(rendered.container("-controller"))["SKYOPERATOR_SKYPILOT_ENDPOINT"] == "https://sky.example.com"
         assert rendered.pod("-controller")["volumes"][0]["secret"]["secretName"] == "sky-login"
-        assert "SKYOPERATOR_TOKEN_SECRET" not in environment(rendered.container("-controller")), "it mints none there"
+        assert "SKYOPERATOR_LOGIN_SECRET" not in environment(rendered.container("-controller")), "it makes none there"
 
     @pytest.mark.parametrize("missing", ["endpoint", "credentialsSecret"])
     def test_what_is_missing_is_named(self, missing: str) -> None:

@@ -56,7 +56,7 @@ def test_no_wildcard_and_no_cluster_admin(values: dict[str, Any]) -> None:
 
 def may_be_had_by_name(rule: dict[str, Any]) -> bool:
     """Secrets that an object names, as who can't list them can't find the others; and the one Secret that is the controller's own."""
-    if rule.get("resourceNames") == ["skyoperator-skypilot-token"]:
+    if rule.get("resourceNames") == ["skyoperator-skypilot-login"]:
         return bool(rule["resources"] == ["secrets"] and rule["verbs"] == ["get", "update"])
     return rule["verbs"] == ["get"] and set(rule["resources"]) <= {"configmaps", "secrets"}
 
@@ -109,12 +109,12 @@ def test_a_server_of_ones_own_takes_no_right_to_any_secret() -> None:
     assert not {right for right in rights("skyoperator-controller", NAMESPACE, skypilot=own) if right[1] == "secrets"}
 
 
-def test_the_lease_and_the_token_are_had_by_name_only() -> None:
+def test_the_lease_and_the_login_are_had_by_name_only() -> None:
     here = [
         rule for namespace, rule in render().rules("skyoperator-controller") if namespace == NAMESPACE and "create" not in rule["verbs"]
     ]
     names = {tuple(rule["resources"]): rule["resourceNames"] for rule in here}
-    assert names == {("leases",): ["skyoperator-controller"], ("secrets",): ["skyoperator-skypilot-token"]}
+    assert names == {("leases",): ["skyoperator-controller"], ("secrets",): ["skyoperator-skypilot-login"]}
 
 
 def test_without_autodown_a_cluster_may_do_nothing() -> None:

@@ -85,6 +85,11 @@ class TestActiveDeadline:
         assert decide(cancelled, at(104, cluster=a_cluster(), jobs=(a_job(JobStatus.CANCELLED),))).action is None
         assert condition(cancelled.status, ConditionType.FAILED) == ("True", "DeadlineExceeded")
 
+    def test_also_a_job_that_nobody_has_seen_yet(self) -> None:
+        unseen = after(launching(activeDeadlineSeconds=100, whenFinished="Keep"), LAUNCHED)
+        this = after(unseen, at(100, cluster=a_cluster()))
+        assert decide(this, at(101, cluster=a_cluster(), jobs=(a_job(),))).action == CancelJob(NAME, 1)
+
     def test_it_bounds_a_cluster_without_a_job(self) -> None:
         ready = after(
             after(an_object(NO_RUN, activeDeadlineSeconds=100, whenFinished="Keep"), a_world()),

@@ -9,10 +9,11 @@ from typing import Any, Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from skyoperator.api.v1alpha1 import Reason
+from skyoperator.api.v1alpha1 import Reason, RetryReason, SkyClusterSpec
 from skyoperator.failures import HEAD_LIMIT, LOST, MESSAGE_LIMIT, Failure, bounded, last_words, launch_refused, of_job, of_launch
 from skyoperator.sky.types import JobStatus, RequestError
 
+ROOT: Final = Path(__file__).resolve().parents[2]
 ANSWERS: Final[dict[str, dict[str, Any]]] = json.loads(Path(__file__).with_name("failures.json").read_text())
 LAUNCHES: Final = {**ANSWERS["recorded"], **ANSWERS["written"]}
 REFUSED: Final = "Failed to acquire resources in context in-cluster for {Kubernetes(cpus=1)}."
@@ -44,6 +45,21 @@ def test_a_job_that_failed_says_it_in_its_own_words(name: str) -> None:
     failure = of_job(1, JobStatus(answer["status"]), last_words(answer["log"]))
     assert failure.reason == answer["reason"]
     assert answer["shows"] in failure.message
+
+
+def documented() -> dict[str, str]:
+    """Reason to whether it is retried, as the table in docs/failures.md has it."""
+    table = (ROOT / "docs" / "failures.md").read_text().partition("## Reasons")[2].partition("## ")[0]
+    rows = [row.split(" | ") for row in table.splitlines() if row.startswith("| `")]
+    return {row[0].strip("|` "): row[2] for row in rows}
+
+
+def test_the_documentation_names_every_reason_of_a_failure_and_whether_it_is_retried() -> None:
+    by_default = SkyClusterSpec(task={}).retry_on
+    expected = {word.value: "yes" if word in by_default else "can be" for word in RetryReason}
+    said = documented()
+    assert {answer["reason"] for answer in [*LAUNCHES.values(), *JOBS.values()]} <= said.keys()
+    assert {reason: retried for reason, retried in said.items() if retried != "no"} == expected
 
 
 def test_a_log_that_does_not_speak_of_the_end_yet_has_no_last_words() -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from skyoperator.api.v1alpha1 import ConditionType, SkyCluster
 from skyoperator.conditions import is_true
-from skyoperator.records import is_clear, is_finished, is_plain, is_terminated
+from skyoperator.records import is_clear, is_finished, is_on_its_way, is_plain, is_terminated
 
 from tests.machine.door import at
 from tests.machine.server import QueuedJob
@@ -32,14 +32,16 @@ TASKS: Final[dict[str, dict[str, Any]]] = {
     "a larger plain cluster": {"resources": {"infra": "k8s", "cpus": 8}},
     "a typo": {"runn": "x"},
 }
+FITTING: Final = [name for name in TASKS if name != "a typo"] * 2
+RARELY: Final = st.sampled_from([False] * 7 + [True])
 SECONDS: Final = st.sampled_from([1.0, 2.0, 5.0, 11.0, 11.0, 31.0, 61.0, 61.0, 130.0, 300.0, 610.0])
 FAULTS: Final = st.sampled_from(["refused", "lost", "late", "never", "twice"])
-CALM_TICKS: Final = 600
-REST_SECONDS: Final = 120.0
+CALM_TICKS: Final = 250
 
 PROFILES: Final = {
-    "default": settings(max_examples=60, stateful_step_count=30, derandomize=True),
-    "thorough": settings(max_examples=2000, stateful_step_count=60),
+    "default": settings(max_examples=250, stateful_step_count=40, derandomize=True),
+    "thorough": settings(max_examples=5000, stateful_step_count=60),
+    "mutants": settings(max_examples=600, stateful_step_count=40, derandomize=True, phases=[Phase.generate]),
 }
 SETTINGS: Final = settings(
     PROFILES[os.environ.get("HYPOTHESIS_PROFILE", "default")],
@@ -96,12 +98,24 @@ class Machine(RuleBasedStateMachine):
         if not self.stage.server.is_away:
             self.stage.calm(ticks)
 
+    @rule(ticks=st.integers(1, 12))
+    def all_goes_well_for_a_while_again(self, ticks: int) -> None:
+        self.all_goes_well_for_a_while(ticks)
+
     @rule(choices=st.lists(st.integers(0, 30), min_size=1, max_size=4))
     def workers_move(self, choices: list[int]) -> None:
         for choice in choices:
             moves = self.stage.server.moves()
             if moves:
                 moves[choice % len(moves)][1]()
+
+    @rule(choice=st.integers(0, 8), seconds=st.sampled_from([2.0, 31.0]))
+    def something_fails_and_is_seen(self, choice: int, seconds: float) -> None:
+        moves = [move for name, move in self.stage.server.moves() if name.startswith("bad")]
+        if moves:
+            moves[choice % len(moves)]()
+            self.stage.advance(seconds)
+            self.stage.run_pass()
 
     @rule(kind=FAULTS)
     def a_post_will_go_wrong(self, kind: str) -> None:
@@ -145,7 +159,7 @@ class Machine(RuleBasedStateMachine):
     def the_lease_runs_down_or_is_renewed(self, seconds: float) -> None:
         self.stage.lease_seconds = seconds
 
-    @rule(task=st.sampled_from(list(TASKS)))
+    @rule(task=st.sampled_from([*TASKS, *FITTING]))
     def edit_the_task(self, task: str) -> None:
         self.stage.edit(task=TASKS[task])
 
@@ -158,24 +172,28 @@ class Machine(RuleBasedStateMachine):
     def suspend_or_resume(self, suspend: bool) -> None:
         self.stage.edit(suspend=suspend)
 
-    @rule(policy=st.sampled_from(["Down", "Down", "Orphan"]))
-    def delete(self, policy: str) -> None:
+    @rule(policy=st.sampled_from(["Down", "Down", "Orphan"]), happens=RARELY)
+    def delete(self, policy: str, happens: bool) -> None:
+        if not happens:
+            return
         if policy != self.stage.this.spec.deletion_policy:
             self.stage.edit(deletion_policy=policy)
         self.stage.delete()
 
-    @rule()
-    def abandon(self) -> None:
-        self.stage.annotate(abandoned=True)
+    @rule(happens=RARELY)
+    def abandon(self, happens: bool) -> None:
+        if happens:
+            self.stage.annotate(abandoned=True)
 
-    @rule()
-    def another_server_answers(self) -> None:
-        self.stage.crash()
-        first, second = self.stage.servers
-        self.stage.door.server = second if self.stage.server is first else first
+    @rule(happens=RARELY)
+    def another_server_answers(self, happens: bool) -> None:
+        if not happens:
+            return
+        self.stage.switch_server()
 
+    @precondition(lambda self: self.stage.is_elsewhere)
     @rule()
-    def confirm_that_the_other_server_is_no_more(self) -> None:
+    def the_other_server_is_no_more_and_somebody_says_so(self) -> None:
         for server in self.stage.servers:
             if server is not self.stage.server:
                 self.stage.door.in_transit = [posted for posted in self.stage.door.in_transit if posted.server is not server]
@@ -184,10 +202,10 @@ class Machine(RuleBasedStateMachine):
         self.stage.annotate(confirmed_lost_at=at(self.stage.now))
 
     @precondition(lambda self: not self.stage.is_in_flight and not self.stage.is_gone and not self.stage.door.in_transit)
-    @rule(rarely=st.integers(0, 5))
-    def wipe_the_status(self, rarely: int) -> None:
+    @rule(happens=RARELY)
+    def wipe_the_status(self, happens: bool) -> None:
         """A wiped status goes on from what SkyPilot shows; what that no longer shows, nobody can know."""
-        if rarely or self.stage.servers[0].is_empty() != self.stage.servers[1].is_empty():
+        if not happens or self.stage.servers[0].is_empty() != self.stage.servers[1].is_empty():
             return
         self.stage.wipe()
 
@@ -200,10 +218,8 @@ class Machine(RuleBasedStateMachine):
 
 def _all_is_well(stage: Stage) -> None:
     """Everything works again, and the endpoint is that of the server which has the cluster."""
-    record = stage.this.status.cluster
-    if record is not None and record.server and not is_terminated(stage.this.status) and record.server != stage.server.identity:
-        stage.crash()
-        stage.door.server = next(server for server in stage.servers if server.identity == record.server)
+    if stage.is_elsewhere:
+        stage.switch_server()
     for server in stage.servers:
         server.is_away = False
         if server.row is not None:
@@ -233,7 +249,8 @@ def _is_at_rest(this: SkyCluster) -> bool:
     if this.spec.suspend:
         return is_true(this.status.conditions, ConditionType.SUSPENDED) and is_clear(this.status)
     if not is_true(this.status.conditions, ConditionType.ACCEPTED):
-        return is_clear(this.status) or is_plain(this.status)
+        never_arrived = is_on_its_way(this.status) and this.status.launch is not None and this.status.launch.request_id is None
+        return is_clear(this.status) or is_plain(this.status) or never_arrived
     return is_plain(this.status) and is_true(this.status.conditions, ConditionType.READY)
 
 

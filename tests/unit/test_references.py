@@ -79,10 +79,11 @@ async def test_a_config_map_that_changes_after_the_launch_is_no_edit() -> None:
         ({"hf": {"other": CANARY.encode()}}, "SecretNotFound", "spec.secrets[TOKEN]: Secret hf has no key token"),
         ({"hf": {"token": CANARY.encode() + b"\xff"}}, "InvalidTask", "spec.secrets[TOKEN]: key token of Secret hf is not text"),
         ({"hf": {"token": CANARY.encode() + b"\0"}}, "InvalidTask", "spec.secrets[TOKEN]: key token of Secret hf is not text"),
+        ({"hf": {"token": CANARY.encode() * 10_000}}, "InvalidTask", "setup, run, envs and secrets are 130012 bytes together"),
     ],
-    ids=["no secret", "no key", "not utf-8", "a zero byte"],
+    ids=["no secret", "no key", "not utf-8", "a zero byte", "too long"],
 )
-async def test_a_secret_that_is_missing_or_no_text_is_said_without_its_value(secrets: Any, reason: str, words: str) -> None:
+async def test_a_secret_that_is_missing_or_no_variable_is_said_without_its_value(secrets: Any, reason: str, words: str) -> None:
     this = an_object(secrets=TOKEN)
     inputs = await read(this, secrets=secrets)
     decision = decide(this, a_world(), inputs)

@@ -269,6 +269,40 @@ async def test_what_a_launch_and_a_down_ask_for(sky: SkyPilotClient, control: Co
     assert {body["env_vars"]["SKYPILOT_USER_ID"] for body in bodies.values()} == {"3cf75ab7"}
 
 
+@pytest.mark.parametrize(("minutes", "idle", "down"), [(10, 10, True), (0, 0, True), (None, -1, False)])
+async def test_what_autostop_asks_for(sky: SkyPilotClient, control: Control, minutes: int | None, idle: int, down: bool) -> None:
+    """Down and not stop: Kubernetes can't stop pods. No minutes at all take the setting back; zero of them does not."""
+    body = control.world.requests[await sky.set_autostop("c", minutes)].body
+    assert (body["idle_minutes"], body["down"], body["wait_for"]) == (idle, down, "jobs_and_ssh")
+
+
+@pytest.mark.parametrize("ids", [[1], []])
+async def test_cancelling_jobs_names_them_always(sky: SkyPilotClient, control: Control, ids: list[int]) -> None:
+    """Null would be the latest job of the cluster, and `all` every one."""
+    body = control.world.requests[await sky.cancel_jobs("c", ids)].body
+    assert (body["job_ids"], body["all"], body["all_users"]) == (ids, False, False)
+
+
+async def test_endpoints_are_in_the_order_of_the_ports(sky: SkyPilotClient) -> None:
+    await sky.result_of(await sky.launch("c", "name: a1\nresources: {ports: [10000, 8080]}\n"))
+    assert list((await sky.endpoints("c")).items()) == [("8080", "203.0.113.7:8080"), ("10000", "203.0.113.7:10000")]
+
+
+async def test_endpoints_of_another_shape_are_no_endpoints() -> None:
+    failed = json.dumps({"request_id": "r", "status": "SUCCEEDED", "return_value": json.dumps({"http": "x"}), "error": None})
+    accepted = says(200, "null", {"X-SkyPilot-Request-ID": "r"})
+    async with client_of(web.post("/endpoints", accepted), web.get("/api/get", says(200, failed))) as sky:
+        with pytest.raises(SkyPilotUnreachable, match=r"Is it SkyPilot\?"):
+            await sky.endpoints("c")
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '[{"id": "a"}]', "null"])
+async def test_a_server_that_names_no_user_of_its_own_is_nobody(text: str) -> None:
+    async with answering(200, text) as sky:
+        with pytest.raises(SkyPilotUnreachable, match=r"Is it SkyPilot\?"):
+            await sky.identity()
+
+
 async def test_a_long_log_is_cut_to_its_last_whole_lines(sky: SkyPilotClient, control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     control.jobs(log="".join(f"\x1b[31mline {n}\x1b[0m\n" for n in range(99)), seconds=0)
     await sky.result_of(await sky.launch("c", TASK))

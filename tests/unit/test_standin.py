@@ -21,7 +21,7 @@ from skyoperator.task.fence import fenced
 
 from tests.standin.control import Control
 from tests.standin.server import serving
-from tests.standin.world import fence
+from tests.standin.world import Request, fence
 
 FENCED = yaml.safe_dump({"name": "u-a1", "run": fenced("python train.py", "run", "u-a1")})
 PLAIN = "name: u-a1\nrun: python train.py\n"
@@ -151,6 +151,32 @@ async def test_a_broken_cluster_is_unhealthy(sky: SkyPilotClient, control: Contr
     control.break_cluster("c")
     (row,) = await sky.clusters()
     assert (row.status, row.unhealthy) == (ClusterStatus.INIT, True)
+
+
+async def test_a_wiped_server_forgets_clusters_that_run_on(sky: SkyPilotClient, control: Control) -> None:
+    control.jobs(seconds=30)
+    await sky.result_of(await sky.launch("c", PLAIN))
+    before = await sky.identity()
+    control.wipe()
+    assert (await sky.clusters(), await sky.active_requests(), control.state()["forgotten"]) == ((), (), ["c"])
+    assert await sky.identity() != before
+    (lost,) = control.world.forgotten
+    await until(lambda: lost.jobs[0].status == "RUNNING")
+
+
+@pytest.mark.parametrize(("ids", "cancelled"), [([1], [1]), ([], []), ([1, 7], [1]), (None, [2])])
+async def test_cancelling_no_job_by_id_cancels_the_latest(
+    sky: SkyPilotClient, control: Control, ids: list[int] | None, cancelled: list[int]
+) -> None:
+    control.jobs(seconds=30)
+    for _ in range(2):
+        await sky.result_of(await sky.launch("c", PLAIN))
+    jobs = control.world.clusters["c"].jobs
+    await until(lambda: all(job.status == "RUNNING" for job in jobs))
+    request = Request("cancel", "c", {"job_ids": ids})
+    control.workers.start(request)
+    await request.done.wait()
+    assert [job.id for job in jobs if job.status == "CANCELLED"] == cancelled
 
 
 async def test_unreachable_drops_every_connection_until_told_otherwise(sky: SkyPilotClient, control: Control) -> None:

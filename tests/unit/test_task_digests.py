@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from skyoperator.task import cluster_digest, digest
 
 from tests.parser.tasks import tasks
@@ -67,7 +67,6 @@ def test_a_variable_counts_where_it_is_used() -> None:
     assert cluster_digest(mounted) == cluster_digest({"volumes": {"/x/a": "scratch"}})
 
 
-@settings(deadline=None)
 @given(task=tasks())
 def test_the_same_task_has_the_same_digests(task: dict[str, Any]) -> None:
     other = dict(reversed(copy.deepcopy(task).items()))

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from skyoperator.settings import Settings, SettingsError
 from skyoperator.task import Policy, PolicyError, TaskRejected, check, read_policy
@@ -144,7 +144,6 @@ class TestInfra:
         check({})
         check({"resources": {"infra": "azure"}}, policy=Policy())
 
-    @settings(deadline=None)
     @given(
         entries=st.lists(st.sampled_from(["k8s", "aws/us-east-1", "gcp/us-central1", "azure"]), min_size=1),
         infra=st.sampled_from(["k8s/a", "aws", "azure/x"]),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
 from skyoperator.sky.types import JobStatus, Launched, RequestError, RequestStatus
 from skyoperator.transitions import transitions
 from skyoperator.world import ABSENT, World
 
-from tests.unit.build import a_cluster, a_job, a_request, a_world, after, an_object
-from tests.unit.states import EDITED, LAUNCHING, NEW, RUNNING
+from tests.unit.build import a_cluster, a_job, a_request, a_world, after, an_object, an_outage
+from tests.unit.situations import WORLDS
+from tests.unit.states import EDITED, EVERY_STATE, LAUNCHING, NEW, is_seen, reached
+
+PASSES = 4
+"""No world takes more to come to rest."""
 
 LAUNCHED = a_world(cluster=a_cluster(), launch=a_request(RequestStatus.SUCCEEDED), outcome=Launched(1))
 
@@ -45,6 +50,14 @@ def test_what_is_not_accepted_is_said_once() -> None:
     assert reasons(a_world(cluster=a_cluster(), jobs=(a_job(),)), this=EDITED) == [("Warning", "ImmutableTask")]
 
 
-def test_an_outage_is_no_event() -> None:
-    away = World(now=a_world().now, server="http://sky", complaint="connection refused")
-    assert reasons(away, away, this=RUNNING) == []
+@pytest.mark.parametrize("name", [name for name, this in EVERY_STATE.items() if is_seen(this)])
+def test_a_world_that_stays_as_it_is_is_told_of_once(name: str) -> None:
+    for world in WORLDS[name]:
+        settled = after(EVERY_STATE[name], *[world] * PASSES)
+        assert transitions(settled.status, after(settled, world).status) == [], world
+
+
+@pytest.mark.parametrize("name", [name for name, this in EVERY_STATE.items() if is_seen(this)])
+def test_an_outage_is_told_of_by_no_event(name: str) -> None:
+    this = EVERY_STATE[name]
+    assert transitions(this.status, after(this, an_outage(reached(this))).status) == []

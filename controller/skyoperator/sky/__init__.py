@@ -4,7 +4,7 @@ It knows neither kopf nor Kubernetes, and never imports SkyPilot: both pin what 
 """
 
 from skyoperator.sky.client import POST_TIMEOUT_SECONDS, USER, SkyPilotClient
-from skyoperator.sky.credentials import Credentials, MintedToken, NoCredentials, SecretDirectory, TokenStore
+from skyoperator.sky.credentials import Credentials, LoginStore, MintedLogin, NoCredentials, SecretDirectory
 from skyoperator.sky.types import (
     UID_LABEL,
     Cluster,
@@ -37,7 +37,8 @@ __all__ = [
     "Job",
     "JobStatus",
     "Launched",
-    "MintedToken",
+    "LoginStore",
+    "MintedLogin",
     "NoCredentials",
     "NoSuchCluster",
     "Request",
@@ -51,6 +52,5 @@ __all__ = [
     "SkyPilotRefused",
     "SkyPilotRejectsUs",
     "SkyPilotUnreachable",
-    "TokenStore",
     "UnknownRequest",
 ]

@@ -80,31 +80,31 @@ class SecretDirectory:
             return ""
 
 
-class TokenStore(Protocol):
-    """Where the token that we minted outlives us. Both methods raise SkyPilotUnreachable: without it nothing is known of SkyPilot."""
+class LoginStore(Protocol):
+    """Where the login that we minted outlives us. Both methods raise SkyPilotUnreachable: without it nothing is known of SkyPilot."""
 
     @property
     def advice(self) -> str:
-        """Return what to do when the server rejects the token that is in it."""
+        """Return what to do when the server rejects the login that is in it."""
 
-    async def token(self) -> str:
-        """Return the token, or "" if there is none."""
+    async def login(self) -> str:
+        """Return "name:password", or "" if there is none."""
 
-    async def keep(self, token: str) -> bool:
-        """Store it, unless somebody has written there since `token` was asked; return whether that was done."""
+    async def keep(self, login: str) -> bool:
+        """Store it, unless somebody has written there since `login` was asked; return whether that was done."""
 
 
-class MintedToken:
-    """A service-account token that was minted in the server's own database, so that a server which lost it answers 401.
+class MintedLogin:
+    """A user of our own that was made in the server's database, so that a server which lost it answers 401.
 
-    A token is minted only where there is none. One that is rejected is never replaced: that a server no longer knows us must be
+    One is minted only where there is none. One that is rejected is never replaced: that a server no longer knows us must be
     seen by a person, who empties the store to accept the new one. See docs/design/server-identity.md.
     """
 
-    def __init__(self, store: TokenStore, mint: Callable[[], Awaitable[str]]) -> None:
+    def __init__(self, store: LoginStore, mint: Callable[[], Awaitable[str]]) -> None:
         self._store = store
         self._mint = mint
-        self._token = ""
+        self._login = ""
         self._unstored = ""
         self._turn = asyncio.Lock()
 
@@ -114,22 +114,22 @@ class MintedToken:
         return self._store.advice
 
     async def authorization(self) -> str | None:
-        """Return the header's value: as remembered, else as stored, else of a new token that was stored first."""
+        """Return the header's value: as remembered, else as stored, else of a new one that was stored first."""
         async with self._turn:
-            if not self._token:
-                self._token = await self._store.token() or await self._new()
-            return f"Bearer {self._token}"
+            if not self._login:
+                self._login = await self._store.login() or await self._new()
+            return "Basic " + base64.b64encode(self._login.encode()).decode()
 
     def rejected(self) -> None:
-        """Read the store again before the next call: the token may have been rotated, or taken out."""
-        self._token = ""
+        """Read the store again before the next call: what is in it may have been changed, or taken out."""
+        self._login = ""
 
     async def _new(self) -> str:
-        """Return a new token once it is stored; one that could not be stored is stored at the next try, not minted again."""
+        """Return a new login once it is stored; one that could not be stored is stored at the next try, not minted again."""
         self._unstored = self._unstored or await self._mint()
         if not await self._store.keep(self._unstored):
             self._unstored = ""
-            raise SkyPilotUnreachable("Somebody else has just stored a token for the SkyPilot API server; it is read at the next call.")
-        token, self._unstored = self._unstored, ""
-        logger.info("minted a token in the SkyPilot API server's database")
-        return token
+            raise SkyPilotUnreachable("Somebody else has just stored a login for the SkyPilot API server; it is read at the next call.")
+        login, self._unstored = self._unstored, ""
+        logger.info("made a user of our own in the SkyPilot API server's database")
+        return login

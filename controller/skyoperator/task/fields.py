@@ -128,11 +128,13 @@ def items(item: Field, *, may_be_empty: bool = False) -> Field:
     return of("a list", {"list": each})
 
 
-def entries(key: Field, value: Field) -> Field:
+def entries(key: Field, value: Field, *, may_be_empty: bool = True) -> Field:
     """Accept an object with keys of the user's own, such as labels."""
 
     def each(path: str, whole_object: JSON) -> Iterator[Problem]:
         assert isinstance(whole_object, Mapping)
+        if not whole_object and not may_be_empty:
+            yield Problem(path, "is empty; leave it out")
         for name, inner in whole_object.items():
             yield from key(under(path, name), name)
             yield from value(under(path, name), inner)

@@ -43,7 +43,7 @@ def check(task: Mapping[str, JSON], *, policy: Policy | None = None, secret_name
 def check_values(task: Mapping[str, JSON], secrets: Mapping[str, str]) -> None:
     """Raise TaskRejected if a secret's value can't be an environment variable, or is too long beside the task; never show it.
 
-    For a task that passed `check`, before anything is written down: `render` would refuse the same later.
+    The task itself need not be sound. To be asked before anything is written down: `render` would refuse the same later.
     """
     refuse(unfit(secrets))
     refuse(_too_long(ROOT, task, secrets))
@@ -154,8 +154,8 @@ def _together(path: str, task: Mapping[str, JSON]) -> Iterator[Problem]:
 def _too_long(path: str, task: Mapping[str, JSON], secrets: Mapping[str, str] | None = None) -> Iterator[Problem]:
     """Yield a problem if what becomes one script on the node is longer than SkyPilot hands over in one piece."""
     variables = {**env_values(task), **(secrets or {})}
-    texts = (str(task.get("setup", "")), str(task.get("run", "")), *variables, *variables.values())
-    size = sum(len(piece.encode()) for piece in texts)
+    scripts = [script for script in (task.get("setup"), task.get("run")) if isinstance(script, str)]
+    size = sum(len(piece.encode(errors="surrogatepass")) for piece in (*scripts, *variables, *variables.values()))
     if size > MAX_SCRIPT_BYTES:
         what = "setup, run, envs and secrets" if secrets else "setup, run and envs"
         yield Problem(

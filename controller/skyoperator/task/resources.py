@@ -75,12 +75,12 @@ def port(path: str, value: JSON) -> Iterator[Problem]:
 def _single(path: str, value: JSON) -> Iterator[Problem]:
     if isinstance(value, Mapping) and len(value) > 1:
         yield Problem(path, "an alternative names one accelerator; write another alternative for the next")
-    yield from entries(gpu, count)(path, value)
+    yield from entries(gpu, count, may_be_empty=False)(path, value)
 
 
 accelerators = of(
     "an accelerator, a list or an object of them",
-    {"string": gpu, "list": items(gpu), "object": entries(gpu, count_or_none)},
+    {"string": gpu, "list": items(gpu), "object": entries(gpu, count_or_none, may_be_empty=False)},
 )
 one_accelerator = of("an accelerator", {"string": gpu, "object": _single})
 

@@ -77,8 +77,8 @@ http://{{ include "skyoperator.skypilotName" . }}.{{ .Release.Namespace }}.svc:4
 {{- end -}}
 {{- end }}
 
-{{- define "skyoperator.tokenSecret" -}}
-{{ include "skyoperator.skypilotName" . }}-token
+{{- define "skyoperator.loginSecret" -}}
+{{ include "skyoperator.skypilotName" . }}-login
 {{- end }}
 
 {{- /* The generated password: the one of the Secret in the cluster if there is one. */ -}}

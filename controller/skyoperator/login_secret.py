@@ -1,4 +1,4 @@
-"""The Secret in which the token for the SkyPilot API server outlives the controller.
+"""The Secret in which our login at the SkyPilot API server outlives the controller.
 
 The chart makes it, empty, so that the controller needs no right to create Secrets: that right can't be tied to a name.
 """
@@ -17,12 +17,12 @@ from kubernetes.aio.client.exceptions import ApiException
 from skyoperator.kube import Json, KubeApi
 from skyoperator.sky.types import SkyPilotUnreachable
 
-KEY: Final = "token"
+NAME, PASSWORD = "username", "password"
 _PATH: Final = "/api/v1/namespaces/{namespace}/secrets/{name}"
 
 
-class TokenSecret:
-    """A `sky.credentials.TokenStore`."""
+class LoginSecret:
+    """A `sky.credentials.LoginStore`."""
 
     def __init__(self, kube: KubeApi, *, namespace: str, name: str) -> None:
         self._kube = kube
@@ -34,20 +34,24 @@ class TokenSecret:
         """Return how to find out, and how to accept a server that has a new database."""
         namespace, name = self._names["namespace"], self._names["name"]
         return (
-            f"The token in Secret {namespace}/{name} was minted in the server's database: either that was lost, or another server answers. "
+            f"The user in Secret {namespace}/{name} was made in the server's database: either that was lost, or another server answers. "
             f"Bring it back; or, to go on with an empty server: "
             f"kubectl -n {namespace} patch secret {name} --type=merge -p '{{\"data\":null}}'"
         )
 
-    async def token(self) -> str:
-        """See `TokenStore.token`."""
+    async def login(self) -> str:
+        """See `LoginStore.login`."""
         with self._explained("read"):
             self._read = await self._kube.call("GET", _PATH, self._names)
-        return b64decode((self._read.get("data") or {}).get(KEY, "")).decode().strip()
+        data = self._read.get("data") or {}
+        name, password = (b64decode(data.get(key, "")).decode().strip() for key in (NAME, PASSWORD))
+        return f"{name}:{password}" if name and password else ""
 
-    async def keep(self, token: str) -> bool:
-        """See `TokenStore.keep`."""
-        body = {**self._read, "data": {**(self._read.get("data") or {}), KEY: b64encode(token.encode()).decode()}}
+    async def keep(self, login: str) -> bool:
+        """See `LoginStore.keep`."""
+        name, _, password = login.partition(":")
+        data = {key: b64encode(value.encode()).decode() for key, value in ((NAME, name), (PASSWORD, password))}
+        body = {**self._read, "data": {**(self._read.get("data") or {}), **data}}
         with self._explained("write"):
             try:
                 await self._kube.call("PUT", _PATH, self._names, body)
@@ -59,7 +63,7 @@ class TokenSecret:
 
     @contextmanager
     def _explained(self, deed: str) -> Iterator[None]:
-        where = f"Secret {self._names['namespace']}/{self._names['name']}, which holds our token for SkyPilot"
+        where = f"Secret {self._names['namespace']}/{self._names['name']}, which holds our login at SkyPilot"
         try:
             yield
         except ApiException as error:

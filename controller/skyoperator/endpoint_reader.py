@@ -95,7 +95,7 @@ class Endpoints:
         if reader is not None:
             reader.stop()
 
-    def of(self, subject: Subject) -> Mapping[str, str] | None:
-        """Return where each port of the subject's attempt is reached; None if that is not known."""
-        reader = self._readers.get(subject.cluster_name)
-        return reader.endpoints if reader is not None and reader.attempt_name == subject.ports_of else None
+    def of(self, cluster_name: str) -> Mapping[str, str] | None:
+        """Return where each port of the cluster is reached; None if that is not known."""
+        reader = self._readers.get(cluster_name)
+        return None if reader is None else reader.endpoints

@@ -80,7 +80,7 @@ class Endpoints:
         self._lanes.server_is(away=away)
 
     def keep(self, subject: Subject, *, is_up: bool, changed: Callable[[], None]) -> None:
-        """Ask about the subject's attempt while its cluster is UP, and call `changed` when the answer does. What is kept no more is forgotten."""
+        """Ask about the subject's attempt while its cluster is UP, and call `changed` when the answer does; else forget the answer."""
         name, wanted = subject.cluster_name, subject.ports_of if is_up else None
         reader = self._readers.get(name)
         if reader is not None and reader.attempt_name == wanted:
@@ -95,7 +95,7 @@ class Endpoints:
         if reader is not None:
             reader.stop()
 
-    def of(self, subject: Subject) -> Mapping[str, str] | None:
-        """Return where each port of the subject's attempt is reached; None if that is not known."""
-        reader = self._readers.get(subject.cluster_name)
-        return reader.endpoints if reader is not None and reader.attempt_name == subject.ports_of else None
+    def of(self, cluster_name: str) -> Mapping[str, str] | None:
+        """Return where each port of the cluster is reached; None if that is not known."""
+        reader = self._readers.get(cluster_name)
+        return None if reader is None else reader.endpoints

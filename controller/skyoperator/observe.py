@@ -205,7 +205,9 @@ class Observer:
         world = await with_launch(self._sky, world, subject)
         world = await self._with_down(world, followed)
         may_launch = not subject.wants_launch or self._admission.ask(subject.cluster_name, followed.changed)
-        return replace(followed.with_queue(world), endpoints=self._endpoints.of(subject), may_launch=may_launch, now=self._now())
+        return replace(
+            followed.with_queue(world), endpoints=self._endpoints.of(subject.cluster_name), may_launch=may_launch, now=self._now()
+        )
 
     def _shared_look(self, followed: Followed, subject: Subject, snapshot: Snapshot) -> World:
         """What the look that answers for everybody says of this one."""

@@ -103,5 +103,4 @@ def _of_launch(this: SkyCluster, name: str, launch: LaunchRecord) -> Subject:
 
 def _ports_of(this: SkyCluster) -> str | None:
     launch = this.status.launch
-    is_done = launch is not None and launch.finished_at is not None and not records.is_over(this.status)
-    return records.attempt_name(this, launch) if launch is not None and is_done and launch.has_ports else None
+    return records.attempt_name(this, launch) if launch is not None and launch.has_ports else None

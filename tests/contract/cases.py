@@ -249,10 +249,16 @@ async def a_setup_that_fails_is_failed_setup(stage: Stage, _: Path) -> None:
         assert job.status is JobStatus.FAILED_SETUP
 
 
-async def a_task_without_run_has_no_job(stage: Stage, _: Path) -> None:
+async def a_task_without_run_has_no_job_and_each_open_port_an_address(stage: Stage, _: Path) -> None:
+    """On Kubernetes with `ports: podip`: a load balancer would have to be there first."""
+    task = stage.task("a1", resources={**stage.resources, "ports": [9000, "8000-8001"]})
     async with stage.cluster("ct-norun") as name:
-        assert await stage.result(await stage.sky.launch(name, stage.task("a1"))) == Launched(job_id=None)
+        assert await stage.result(await stage.sky.launch(name, task)) == Launched(job_id=None)
         assert await stage.sky.jobs(name) == ()
+        found = await stage.sky.endpoints(name)
+        assert list(found) == ["8000", "8001", "9000"]
+        (host,) = {url.rpartition(":")[0] for url in found.values()}
+        assert found == {port: f"{host}:{port}" for port in found}
 
 
 async def a_launch_cancelled_midway_leaves_a_row_that_down_removes(stage: Stage, _: Path) -> None:
@@ -306,7 +312,7 @@ CLOUD = (
     autostop_is_set_and_taken_back_and_no_port_is_open,
     a_job_that_exits_3_is_failed_and_its_launch_is_not,
     a_setup_that_fails_is_failed_setup,
-    a_task_without_run_has_no_job,
+    a_task_without_run_has_no_job_and_each_open_port_an_address,
     a_launch_cancelled_midway_leaves_a_row_that_down_removes,
     down_midway_cancels_the_launch,
 )

@@ -95,6 +95,26 @@ async def test_a_finished_object_is_written_no_more(controllers: Controllers, st
     assert this.body()["metadata"]["resourceVersion"] == version
 
 
+async def test_where_open_ports_are_reached(controllers: Controllers, standin: tuple[Control, str]) -> None:
+    control, _ = standin
+    control.set(address_seconds=3)
+    await controllers.start()
+    task = {"resources": {"infra": "k8s", "ports": [8080, "9000-9001"]}}
+    this = Sky.apply(controllers.namespace, "serves", task=task, autostop={"idleMinutes": 60})
+    await reached(this, "Ready")
+    found = [{"port": port, "url": f"203.0.113.7:{port}"} for port in ("8080", "9000", "9001")]
+    await _endpoints(this, found)
+
+    edited = {"task": {"resources": {"ports": [8080]}}}
+    kubectl("patch", "skyc", this.name, "-n", this.namespace, "--type=merge", "-p", json.dumps({"spec": edited}))
+    await _endpoints(this, None)
+    await _endpoints(this, found[:1])
+
+    kubectl("patch", "skyc", this.name, "-n", this.namespace, "--type=merge", "-p", '{"spec":{"suspend":true}}')
+    await reached(this, "Suspended")
+    await _endpoints(this, None)
+
+
 async def test_what_prometheus_reads(controllers: Controllers) -> None:
     process = await controllers.start()
     this = Sky.apply(controllers.namespace, "counted", task=RUN, whenFinished="Keep")
@@ -112,6 +132,13 @@ def lease_holder(namespace: str) -> str:
 def _but_cluster_ready(status: dict[str, object]) -> dict[str, object]:
     conditions = [found for found in status["conditions"] if found["type"] != "ClusterReady"]  # type: ignore[attr-defined]
     return {**status, "conditions": conditions}
+
+
+async def _endpoints(this: Sky, wanted: list[dict[str, str]] | None) -> None:
+    """Wait until these are shown, and no others."""
+    async with asyncio.timeout(60):
+        while (await asyncio.to_thread(this.status))["cluster"].get("endpoints") != wanted:
+            await asyncio.sleep(0.2)
 
 
 async def _condition(this: Sky, type_: str, wanted: str) -> None:

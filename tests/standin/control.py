@@ -45,7 +45,7 @@ class Control:
         if fence is not None:
             self.script.fence = fence
         for name, value in seconds.items():
-            if name not in {"down_seconds", "queue_seconds", "cancel_lag_seconds"}:
+            if name not in {"down_seconds", "queue_seconds", "address_seconds", "cancel_lag_seconds"}:
                 raise ValueError(f"The script has no {name}.")
             setattr(self.script, name, value)
 

@@ -61,6 +61,8 @@ class Script:
     faults: list[Fault] = field(default_factory=list)
     down_seconds: float = 0.05
     queue_seconds: float = 0.0
+    address_seconds: float = 0.0
+    """How long after its launch the ports of a cluster have an address, as of a load balancer that is slow."""
     cancel_lag_seconds: float = 0.0
     """For how long a worker goes on after its request reads CANCELLED."""
     fence: bool = True

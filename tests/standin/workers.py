@@ -18,7 +18,7 @@ import yaml
 from tests.standin import recorded
 from tests.standin.script import Error, Script
 from tests.standin.slots import Slots
-from tests.standin.world import Cluster, Job, Request, World, fence, task_of
+from tests.standin.world import Cluster, Job, Request, World, fence, ports_of, task_of
 
 SHORT_WORKER_SECONDS = 0.01
 
@@ -89,6 +89,7 @@ class Workers:
         if cluster is None:
             raise Failure(recorded.error("pods-deleted-while-launching"))
         cluster.status, cluster.unhealthy, cluster.reason, cluster.set_up = "UP", False, None, True
+        cluster.up_at = asyncio.get_running_loop().time()
         return {"job_id": self._submit(cluster, task), "handle": recorded.HANDLE}
 
     def _provisioning(self, name: str, task: dict[str, Any]) -> None:
@@ -98,8 +99,7 @@ class Workers:
         cluster.nodes = int(task.get("num_nodes", 1))
         resources = task.get("resources") or {}
         cluster.labels = dict(resources.get("labels") or {})
-        ports = resources.get("ports") or ()
-        cluster.ports = tuple(map(str, ports if isinstance(ports, list | tuple) else [ports]))
+        cluster.ports = ports_of(resources)
 
     def _submit(self, cluster: Cluster, task: dict[str, Any]) -> int | None:
         if not task.get("run"):
@@ -178,7 +178,9 @@ class Workers:
         cluster = self._world.clusters.get(name)
         if cluster is None or cluster.status not in {"UP", "AUTOSTOPPING"}:
             raise Failure(recorded.no_endpoints(name, cluster.status if cluster else None))
-        return {port: f"203.0.113.7:{port}" for port in cluster.ports}
+        if asyncio.get_running_loop().time() < cluster.up_at + self._script.address_seconds:
+            return {}
+        return {str(port): f"203.0.113.7:{port}" for port in cluster.ports}
 
     async def _api_cancel(self, request: Request) -> list[str]:
         await asyncio.sleep(SHORT_WORKER_SECONDS)

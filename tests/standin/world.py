@@ -56,7 +56,9 @@ class Cluster:
     markers: dict[str, int] = field(default_factory=dict)
     """Which job left the marker of which attempt."""
     autostop: int = -1
-    ports: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    up_at: float = 0.0
+    """When it came up, by the loop's clock."""
 
     def cancel(self) -> None:
         """Stop whatever runs on it."""
@@ -133,6 +135,14 @@ class World:
         gone = self.clusters.pop(cluster_name, None)
         if gone is not None:
             gone.cancel()
+
+
+def ports_of(resources: dict[str, Any]) -> tuple[int, ...]:
+    """Return each port that a task's resources open; ranges are spelt out (sky/utils/resources_utils.py, port_ranges_to_set)."""
+    wanted = resources.get("ports") or []
+    parts = [part for each in (wanted if isinstance(wanted, list) else [wanted]) for part in str(each).split(",")]
+    bounds = [part.strip().partition("-") for part in parts]
+    return tuple(sorted({port for first, _, last in bounds for port in range(int(first), int(last or first) + 1)}))
 
 
 def fence(run: str) -> str | None:

@@ -193,3 +193,12 @@ async def test_what_was_scripted_last_counts(sky: SkyPilotClient, control: Contr
     assert await sky.result_of(await sky.launch("other", PLAIN)) == Launched(1)
     control.launches("train-*")
     assert await sky.result_of(await sky.launch("train-1", PLAIN)) == Launched(1)
+
+
+async def test_ports_have_an_address_once_there_is_one(sky: SkyPilotClient, control: Control) -> None:
+    control.set(address_seconds=1000)
+    task = yaml.safe_dump({"name": "u-a1", "resources": {"ports": [9000, "8000-8001,8080"]}})
+    await sky.result_of(await sky.launch("c", task))
+    assert await sky.endpoints("c") == {}
+    control.set(address_seconds=0)
+    assert await sky.endpoints("c") == {str(port): f"203.0.113.7:{port}" for port in (8000, 8001, 8080, 9000)}

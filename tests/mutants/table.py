@@ -51,7 +51,7 @@ MUTANTS: Final = (
         "following.py",
         "world.attempt is ABSENT and (world.jobs is not None or not world.is_up)",
         "world.attempt is ABSENT",
-        MACHINE,
+        "test_decide.py::TestAdoption::test_it_is_not_sent_again",
     ),
     Mutant(
         1,
@@ -74,14 +74,21 @@ MUTANTS: Final = (
         MACHINE,
     ),
     Mutant(1, "send without a lease", "reconcile.py", "if left < self._needed_lease_seconds:", "if left < 0:", MACHINE),
-    Mutant(1, "count the settle time from the decision", "teardown.py", ", world.acted_at or launch.requested_at)", ")", MACHINE),
+    Mutant(
+        1,
+        "count the settle time from the decision",
+        "teardown.py",
+        ", world.acted_at or launch.requested_at)",
+        ")",
+        "test_decide.py::TestAdoption::test_the_settle_time_begins_with_the_post_not_with_the_decision",
+    ),
     Mutant(
         1,
         "count the settle time through an outage",
         "teardown.py",
         "launch.requested_at, world.reachable_since, ",
         "launch.requested_at, ",
-        MACHINE,
+        "test_decide.py::TestAdoption::test_it_is_not_sent_again",
     ),
     Mutant(
         1,
@@ -89,7 +96,7 @@ MUTANTS: Final = (
         "reconcile.py",
         "stored = await self._kube.put_status(this, status)",
         "stored = await self._kube.put_status(await self._kube.get(key_of(this)), status)",
-        "test_crashes_of_long_lives.py::test_two_controllers_at_once_change_no_end",
+        "test_crashes_of_long_lives.py::test_another_controller_at_once_changes_no_end",
     ),
     Mutant(
         2,
@@ -119,8 +126,8 @@ MUTANTS: Final = (
         2,
         "down without cancelling",
         "reconcile.py",
-        "            if action.cancel:\n",
-        "            if not action.down:\n",
+        "                await self._sky.cancel(action.cancel)\n",
+        "                pass\n",
         "test_crashes.py::test_a_delete_takes_back_a_launch_that_still_waits_its_turn",
     ),
     Mutant(
@@ -143,8 +150,12 @@ MUTANTS: Final = (
         3,
         "a look that failed is empty",
         "followed.py",
-        "if snapshot.active is None or snapshot.taken_at < self.not_before:",
-        "if snapshot.taken_at < self.not_before:",
+        """snapshot.active is None or snapshot.taken_at < self.not_before:
+            return
+        if snapshot.requests_of(name) or snapshot.cluster(name) is not ABSENT:""",
+        """snapshot.taken_at < self.not_before:
+            return
+        if snapshot.requests_of(name) or snapshot.cluster(name) not in (ABSENT, None):""",
         "test_observe.py::test_a_look_that_failed_is_not_empty",
     ),
     Mutant(
@@ -212,7 +223,14 @@ MUTANTS: Final = (
         "    if job.status.terminal:\n        return Decision(outcomes.completed",
         "test_decide.py::TestFollowing::test_the_job_ends_the_object",
     ),
-    Mutant(7, "a duplicate's end is the job's", "jobs.py", "return min((", "return max((", MACHINE),
+    Mutant(
+        7,
+        "a duplicate's end is the job's",
+        "jobs.py",
+        "return min((",
+        "return max((",
+        "test_decide.py::TestFollowing::test_the_lowest_job_of_our_name_counts_not_a_duplicate_that_the_fence_stopped",
+    ),
     Mutant(
         8,
         "write in every pass",
@@ -248,10 +266,10 @@ MUTANTS: Final = (
     ),
     Mutant(
         10,
-        "a job outranks suspend",
+        "suspend is forgotten",
         "decide.py",
-        "    ending.suspended,\n    ending.past_deadline,\n    following.unreachable,\n    ending.clear_away,\n    following.follow_job,\n    following.follow_request,\n    following.adopt,\n    following.up,\n",
-        "    ending.past_deadline,\n    following.unreachable,\n    ending.clear_away,\n    following.follow_job,\n    following.follow_request,\n    following.adopt,\n    following.up,\n    ending.suspended,\n",
+        "    ending.suspended,\n    ending.past_deadline,\n",
+        "    ending.past_deadline,\n",
         "test_suspend.py::test_what_runs_is_taken_down_first",
     ),
     Mutant(
@@ -278,7 +296,7 @@ MUTANTS: Final = (
         "following.py",
         "if not judge_inputs(this, order.inputs).ok or not world.may_launch:",
         "if not judge_inputs(this, order.inputs).ok:",
-        MACHINE,
+        "test_decide.py::TestAdoption::test_it_is_not_sent_again",
     ),
     Mutant(
         11,

@@ -39,6 +39,10 @@ lint: venv ## ruff, mypy, import-linter
 unit: venv tools ## tests/unit: seconds, no processes
 	$(RUN) pytest tests/unit
 
+.PHONY: mutants
+mutants: venv ## break each invariant in a copy of the source: its test must fail there
+	$(RUN) python -m tests.mutants
+
 .PHONY: parser
 parser: venv tools $(SKYPILOT_PYTHON) ## tests/parser: SkyPilot's own parser over the tasks that we accept
 	SKYOPERATOR_SKYPILOT_PYTHON=$(SKYPILOT_PYTHON) $(RUN) pytest tests/parser
@@ -64,8 +68,9 @@ chaos: cluster-up images tools ## controller, SkyPilot and kube-apiserver killed
 	SKYOPERATOR_CHAOS_KILLS=$(or $(SKYOPERATOR_CHAOS_KILLS),20) KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/e2e/test_chaos.py
 
 .PHONY: generate
-generate: venv ## write what is made from the types: the CRD and the chart's copy of it
+generate: venv ## write what is made: the CRD and the chart's copy of it, the page of invariants
 	$(RUN) python -m skyoperator.crd crds/$(CRD) deploy/helm/skyoperator/files/$(CRD)
+	$(RUN) python -m tests.mutants.document
 
 .PHONY: format
 format: venv ## let ruff fix and format

@@ -216,6 +216,8 @@ class Process:
     slam_at: int | None = None
     before: bool = False
     meanwhile: Callable[[int], None] = lambda _: None
+    seconds: float = 0.0
+    """How long each call takes to set out."""
     calls: list[Call] = field(default_factory=list)
     crashed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -241,6 +243,8 @@ class Door:
             number = len(process.calls)
             slams = number == process.slam_at
             process.meanwhile(number)
+            if process.seconds:
+                await asyncio.sleep(process.seconds)
             process.calls.append(Call(asyncio.get_running_loop().time(), name))
             if slams and process.before:
                 raise process.crash(f"before {name}")

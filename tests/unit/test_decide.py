@@ -117,8 +117,9 @@ class TestAdoption:
             {"now": A_MINUTE_LATER, "attempt": ABSENT, "reachable_since": NOW + timedelta(seconds=5)},
             {"now": A_MINUTE_LATER, "attempt": ABSENT, "cluster": a_cluster(), "jobs": None},
             {"now": A_MINUTE_LATER, "attempt": ABSENT, "active": (a_request(id_="other"),)},
+            {"now": A_MINUTE_LATER, "attempt": ABSENT, "may_launch": False},
         ],
-        ids=["too early", "requests unknown", "the server was away", "queue unreadable", "another request is at work"],
+        ids=["too early", "requests unknown", "the server was away", "queue unreadable", "another request is at work", "no slot"],
     )
     def test_it_is_not_sent_again(self, seen: dict[str, Any]) -> None:
         assert decide(UNACKNOWLEDGED, a_world(**seen)).action is None

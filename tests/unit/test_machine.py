@@ -117,6 +117,14 @@ class Machine(RuleBasedStateMachine):
             self.stage.advance(seconds)
             self.stage.run_pass()
 
+    @rule(kind=FAULTS, is_restarted=st.booleans(), seconds=st.sampled_from([2.0, 31.0, 61.0]))
+    def a_launch_goes_wrong(self, kind: str, is_restarted: bool, seconds: float) -> None:
+        self.stage.door.fault = kind
+        self.all_goes_well_for_a_while(5)
+        if is_restarted:
+            self.stage.server.restart()
+        self.stage.advance(seconds)
+
     @rule(kind=FAULTS)
     def a_post_will_go_wrong(self, kind: str) -> None:
         self.stage.door.fault = kind

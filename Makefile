@@ -63,9 +63,13 @@ fuzz: cluster-up $(SKYPILOT_PYTHON) ## tests/fuzz: a thousand right, wrong and h
 e2e: cluster-up images tools ## tests/e2e: real kubelet, real SkyPilot, processes killed
 	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/e2e
 
+.PHONY: soak
+soak: cluster-up images tools ## tests/soak: failures provoked, SkyPilot's database wiped, some chaos; leave the machine to it
+	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/soak
+
 .PHONY: chaos
 chaos: cluster-up images tools ## controller, SkyPilot and kube-apiserver killed 20 times each (SKYOPERATOR_CHAOS_SEED=... repeats a run)
-	SKYOPERATOR_CHAOS_KILLS=$(or $(SKYOPERATOR_CHAOS_KILLS),20) KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/e2e/test_chaos.py
+	SKYOPERATOR_CHAOS_KILLS=$(or $(SKYOPERATOR_CHAOS_KILLS),20) KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/soak/test_chaos.py
 
 .PHONY: generate
 generate: venv ## write what is made: the CRD and the chart's copy of it, the page of invariants

@@ -20,7 +20,11 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.chaos import (
+from tests.e2e.conftest import NAMESPACE
+from tests.e2e.proxy import HoldingProxy
+from tests.e2e.support import RELEASE, SMALL, KubectlError, Sky, eventually, free_port, kubectl, nothing_left, rows, skypilot_credentials
+from tests.e2e.test_kills import Controller, as_service_account
+from tests.soak.chaos import (
     VICTIMS,
     Figures,
     Forward,
@@ -31,10 +35,6 @@ from tests.e2e.chaos import (
     kill_pod,
     steady,
 )
-from tests.e2e.conftest import NAMESPACE
-from tests.e2e.proxy import HoldingProxy
-from tests.e2e.support import RELEASE, SMALL, KubectlError, Sky, eventually, free_port, kubectl, nothing_left, rows, skypilot_credentials
-from tests.e2e.test_kills import Controller, as_service_account
 
 KILLS = int(os.environ.get("SKYOPERATOR_CHAOS_KILLS", "3"))
 SEED = int(os.environ.get("SKYOPERATOR_CHAOS_SEED") or random.SystemRandom().randrange(10**6))

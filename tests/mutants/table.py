@@ -91,14 +91,6 @@ MUTANTS: Final = (
         "test_decide.py::TestAdoption::test_it_is_not_sent_again",
     ),
     Mutant(
-        1,
-        "write over a newer object",
-        "reconcile.py",
-        "stored = await self._kube.put_status(this, status)",
-        "stored = await self._kube.put_status(await self._kube.get(key_of(this)), status)",
-        "test_crashes_of_long_lives.py::test_another_controller_at_once_changes_no_end",
-    ),
-    Mutant(
         2,
         "launch before the finalizer is there",
         "decide.py",

@@ -117,10 +117,10 @@ MUTANTS: Final = (
     Mutant(
         2,
         "down without cancelling",
-        "reconcile.py",
-        "                await self._sky.cancel(action.cancel)\n",
-        "                pass\n",
-        "test_crashes.py::test_a_delete_takes_back_a_launch_that_still_waits_its_turn",
+        "teardown.py",
+        "TearDown(records.cluster_name(this), others, wants_down_now)",
+        "TearDown(records.cluster_name(this), (), wants_down_now)",
+        "test_decide.py::TestTearDown::test_cancel_goes_with_down_while_the_launch_is_queued",
     ),
     Mutant(
         2,

@@ -91,14 +91,6 @@ MUTANTS: Final = (
         "test_decide.py::TestAdoption::test_it_is_not_sent_again",
     ),
     Mutant(
-        1,
-        "write over a newer object",
-        "reconcile.py",
-        "stored = await self._kube.put_status(this, status)",
-        "stored = await self._kube.put_status(await self._kube.get(key_of(this)), status)",
-        "test_crashes_of_long_lives.py::test_another_controller_at_once_changes_no_end",
-    ),
-    Mutant(
         2,
         "launch before the finalizer is there",
         "decide.py",
@@ -125,10 +117,10 @@ MUTANTS: Final = (
     Mutant(
         2,
         "down without cancelling",
-        "reconcile.py",
-        "                await self._sky.cancel(action.cancel)\n",
-        "                pass\n",
-        "test_crashes.py::test_a_delete_takes_back_a_launch_that_still_waits_its_turn",
+        "teardown.py",
+        "TearDown(records.cluster_name(this), others, wants_down_now)",
+        "TearDown(records.cluster_name(this), (), wants_down_now)",
+        "test_decide.py::TestTearDown::test_cancel_goes_with_down_while_the_launch_is_queued",
     ),
     Mutant(
         2,

@@ -128,7 +128,25 @@ def adopt(this: SkyCluster, world: World, order: Order) -> Decision | None:
         return Decision(records.acknowledged(status, launch, world.attempt.id, world.now), None, 0)
     if world.active or not _shows_no_trace(world) or not is_settled(launch, world):
         return Decision(status, None, SOON_SECONDS)
+    return _without_trace(this, status, launch, world, order)
+
+
+def _without_trace(this: SkyCluster, status: SkyClusterStatus, launch: LaunchRecord, world: World, order: Order) -> Decision:
+    if launch.has_run and _has_come_and_gone(status, world):
+        return Decision(outcomes.failed(this, status, _unheard(this), world.now), None, 0)
     return _send_again(this, status, launch, world, order)
+
+
+def _has_come_and_gone(status: SkyClusterStatus, world: World) -> bool:
+    """Whether there was a cluster of this attempt: its job may have run on it, though the request is forgotten and nothing is left."""
+    return status.cluster is not None and status.cluster.launched_at is not None and world.cluster is ABSENT
+
+
+def _unheard(this: SkyCluster) -> failures.Failure:
+    words = (
+        f"Cluster {records.cluster_name(this)} came up and is gone, and SkyPilot's server was restarted: nobody knows whether its job ran."
+    )
+    return failures.Failure(Reason.OUTCOME_UNKNOWN, words)
 
 
 def _later_attempt(launch: LaunchRecord, world: World) -> int | None:

@@ -68,7 +68,7 @@ def decide(this: SkyCluster, world: World, inputs: Inputs | None = None) -> Deci
 
 
 def a_cluster(status: ClusterStatus = ClusterStatus.UP, *, uid: str = UID) -> Cluster:
-    return Cluster(NAME, status, infra="Kubernetes", resources="1x(cpus=1)", nodes=1, labels={UID_LABEL: uid})
+    return Cluster(NAME, status, infra="Kubernetes", resources="1x(cpus=1)", nodes=1, launched_at=LONG_AGO, labels={UID_LABEL: uid})
 
 
 def a_request(status: RequestStatus = RequestStatus.RUNNING, *, id_: str = "r1", name: str = "launch") -> Request:

@@ -124,6 +124,14 @@ class TestAdoption:
     def test_it_is_not_sent_again(self, seen: dict[str, Any]) -> None:
         assert decide(UNACKNOWLEDGED, a_world(**seen)).action is None
 
+    def test_a_cluster_that_came_and_went_unheard_may_have_run_its_job(self) -> None:
+        """The server forgot the request of a launch that had made a cluster, and the cluster is gone: the job may have run."""
+        forgotten = after(INIT, a_world(cluster=a_cluster(ClusterStatus.INIT), launch=ABSENT))
+        later = a_world(A_MINUTE_LATER, attempt=ABSENT, empty_seconds=30.0)
+        assert condition(decide(forgotten, later).status, ConditionType.FAILED) == ("True", "OutcomeUnknown")
+        still_there = a_world(A_MINUTE_LATER, attempt=ABSENT, cluster=a_cluster(ClusterStatus.INIT))
+        assert isinstance(decide(forgotten, still_there).action, Launch)
+
     def test_an_edit_of_what_never_arrived_is_written_down_and_settles_anew(self) -> None:
         edited = UNACKNOWLEDGED.model_copy(update={"spec": an_object({**RUN, "run": "echo other"}).spec, "generation": 2})
         assert decide(edited, a_world(attempt=ABSENT)).action is None

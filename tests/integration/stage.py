@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
+
 from tests.e2e.support import Sky, kubectl
 from tests.integration.apiserver import ApiServer
 from tests.integration.conftest import Controllers, Process, gone, reached
@@ -33,7 +35,8 @@ class Stage:
 
     def launches(self) -> Counter[str]:
         """How many launches SkyPilot has had, by the object's name."""
-        return Counter(launch["cluster"].rpartition("-")[0] for launch in self.skypilot.state()["launches"])
+        tasks = (yaml.safe_load(launch["task"]) for launch in self.skypilot.state()["launches"])
+        return Counter(task["resources"]["labels"]["skyoperator-name"] for task in tasks)
 
     async def logged(self, *words: str, seconds: float = 30) -> None:
         """Wait for a line of the log that says all this."""

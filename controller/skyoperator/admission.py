@@ -25,8 +25,9 @@ UNSEEN_SECONDS: Final = SETTLE_TIME.total_seconds()
 
 @dataclass(slots=True)
 class Slot:
-    """The right to one launch."""
+    """The right to one launch. `at` is when it was handed out, or its object last looked at."""
 
+    at: float
     was_shown: bool = False
     """Whether a pass was told of it."""
     is_wanted: bool = True
@@ -63,7 +64,7 @@ class Admission:
         slot = self._slots.get(name)
         if slot is None:
             return False
-        slot.was_shown = True
+        slot.was_shown, slot.at = True, self._snapshot.taken_at
         return True
 
     def passed(self, name: str, *, wants_launch: bool) -> None:
@@ -107,8 +108,13 @@ class Admission:
         return any(request.name == "launch" for request in self._snapshot.requests_of(name) or ())
 
     def _is_over(self, name: str, slot: Slot) -> bool:
-        """What is listed is counted there; what is not, although it was sent, was refused, is over, or is given up."""
-        if slot.sent_at is None or self._snapshot.taken_at < slot.sent_at:
+        """What is listed is counted there; what is not, although it was sent, was refused, is over, or is given up.
+
+        One that its object did not use, because its passes fail before they come to that, is for the next in line.
+        """
+        if slot.sent_at is None:
+            return self._snapshot.taken_at - slot.at >= UNSEEN_SECONDS
+        if self._snapshot.taken_at < slot.sent_at:
             return False
         return self._is_listed(name) or not slot.is_wanted or self._snapshot.taken_at - slot.sent_at >= UNSEEN_SECONDS
 
@@ -120,6 +126,6 @@ class Admission:
         while self._waiting and self._snapshot.active is not None and self.in_flight < self._limit:
             name = next(iter(self._waiting))
             wake = self._waiting.pop(name)
-            self._slots[name] = Slot()
+            self._slots[name] = Slot(self._snapshot.taken_at)
             if name != asker:
                 wake()

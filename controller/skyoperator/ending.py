@@ -8,7 +8,7 @@ from skyoperator import outcomes, records
 from skyoperator.api.v1alpha1 import FINALIZER, LaunchRecord, Reason, SkyCluster
 from skyoperator.decision import LATER_SECONDS, CancelJob, Decision, DeleteObject, RemoveFinalizer
 from skyoperator.failures import Failure
-from skyoperator.following import idleness
+from skyoperator.following import idleness, with_backstop
 from skyoperator.inputs import Order, is_edited
 from skyoperator.jobs import own_job
 from skyoperator.teardown import is_gone, nothing_to_tear_down, tear_down
@@ -67,14 +67,14 @@ def finished(this: SkyCluster, world: World, order: Order) -> Decision | None:
         return tear_down(this, world) or Decision(records.torn_down(this.status), None, None)
     if is_gone(world):
         return Decision(records.torn_down(this.status), None, None)
-    return _kept(this, world)
+    return _kept(this, world, order)
 
 
-def _kept(this: SkyCluster, world: World) -> Decision:
+def _kept(this: SkyCluster, world: World, order: Order) -> Decision:
     """The cluster stays after its job. A job whose time was over is cancelled, and seen to end."""
     status, record = idleness(records.with_cluster(this.status, world), world), this.status.job
     if record is None or records.has_ended(record):
-        return Decision(status)
+        return with_backstop(this, status, world, order)
     job = own_job(world.jobs or (), record.name)
     if job is None:
         return Decision(status)

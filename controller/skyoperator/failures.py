@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from skyoperator.api.v1alpha1 import Reason
+from skyoperator.sky.masking import masked
 from skyoperator.sky.types import JobStatus, RequestError
 
 MESSAGE_LIMIT: Final = 2048
@@ -159,7 +160,7 @@ def of_job(job_id: int, status: JobStatus, words: str) -> Failure:
 
 def launch_refused(words: str) -> Failure:
     """Return the failure of a launch that SkyPilot would not take: it was not executed, and would be refused again."""
-    return Failure(Reason.SKYPILOT_ERROR, bounded(words))
+    return Failure(Reason.INVALID_TASK, bounded(words))
 
 
 def last_words(log: str) -> str:
@@ -203,11 +204,11 @@ def _message_of(body: str) -> str:
 
 
 def bounded(message: str) -> str:
-    """Return the message without needless white space.
+    """Return the message without needless white space, and without the values that a command in it exports.
 
     A long one keeps its first line, which says what failed, and its end, where SkyPilot puts the cause.
     """
-    lines = [line.rstrip() for line in message.strip().splitlines()]
+    lines = [line.rstrip() for line in masked(message).strip().splitlines()]
     text = "\n".join(line for line in lines if line)
     if len(text) <= MESSAGE_LIMIT:
         return text

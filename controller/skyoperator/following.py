@@ -11,7 +11,7 @@ from skyoperator.decision import LATER_SECONDS, SOON_SECONDS, Decision, Launch, 
 from skyoperator.inputs import Order, backstop_minutes, is_edited
 from skyoperator.jobs import own_job
 from skyoperator.judge import judge_inputs
-from skyoperator.sky.types import Cluster, Job, JobStatus, Launched, Request, RequestError
+from skyoperator.sky.types import Cluster, ClusterStatus, Job, JobStatus, Launched, Request, RequestError
 from skyoperator.task import cluster_digest
 from skyoperator.teardown import is_gone, is_settled
 from skyoperator.world import ABSENT, World
@@ -19,6 +19,9 @@ from skyoperator.world import ABSENT, World
 UNHEALTHY_TIME: Final = timedelta(seconds=130)
 """How long SkyPilot must have found a cluster broken before it counts as lost. It looks at each once a minute, so that this is two looks in
 a row: the first may be a node too busy to answer. A row whose node is really gone was never seen to become UP again."""
+
+REMEMBERED_TIME: Final = timedelta(hours=20)
+"""SkyPilot forgets requests after 24 h (api_server.requests_retention_hours): well before that the absence of one proves little."""
 
 JOB_UNKNOWN_TIME: Final = timedelta(seconds=600)
 """How long a job may be unreadable on a cluster that is not UP before the cluster counts as lost. SkyPilot refreshes rows every
@@ -32,7 +35,7 @@ def unreachable(this: SkyCluster, world: World, _order: Order) -> Decision | Non
     return Decision(this.status)
 
 
-def follow_job(this: SkyCluster, world: World, _order: Order) -> Decision | None:
+def follow_job(this: SkyCluster, world: World, order: Order) -> Decision | None:
     """The job's end is the object's end: Complete or Failed, in SkyPilot's words."""
     record = this.status.job
     if record is None or records.is_over(this.status) or records.is_set_up(this.status):
@@ -40,7 +43,7 @@ def follow_job(this: SkyCluster, world: World, _order: Order) -> Decision | None
     status = records.with_cluster(this.status, world)
     job = own_job(world.jobs or (), record.name)
     if job is not None and job.status is not JobStatus.UNKNOWN:
-        return _job_seen(this, records.job_seen(status, record, job), job, world)
+        return _job_seen(this, records.job_seen(status, record, job), job, world, order)
     if world.is_up and not world.queue_was_read:
         return Decision(status)
     if is_gone(world) or _is_broken(status, world) or _is_given_up(record, world):
@@ -48,15 +51,15 @@ def follow_job(this: SkyCluster, world: World, _order: Order) -> Decision | None
     return Decision(records.job_unseen(status, record, world.now))
 
 
-def _job_seen(this: SkyCluster, status: SkyClusterStatus, job: Job, world: World) -> Decision:
+def _job_seen(this: SkyCluster, status: SkyClusterStatus, job: Job, world: World, order: Order) -> Decision:
     if job.status is JobStatus.SUCCEEDED and not records.has_run(this):
-        return Decision(status, None, 0)
+        return Decision(records.forgiven(status), None, 0)
     if job.status is JobStatus.SUCCEEDED:
         return Decision(outcomes.completed(this, status, world.now), None, 0)
     if job.status.terminal:
         failure = failures.of_job(job.id, job.status, world.job_words)
         return Decision(outcomes.failed(this, status, failure, world.now), None, 0)
-    return Decision(status)
+    return with_backstop(this, status, world, order)
 
 
 def _is_given_up(record: JobRecord, world: World) -> bool:
@@ -102,9 +105,19 @@ def follow_request(this: SkyCluster, world: World, _order: Order) -> Decision | 
     if isinstance(world.outcome, Launched):
         return Decision(records.launched(this, status, launch, world.outcome.job_id, world.now), None, 0)
     if isinstance(world.outcome, RequestError):
-        return _launch_failed(this, status, launch, world.outcome, world)
+        return _submitted_after_all(this, status, launch, world) or _launch_failed(this, status, launch, world.outcome, world)
     waiting = isinstance(world.launch, Request) and world.launch.status.active
     return Decision(status, None, LATER_SECONDS if waiting else SOON_SECONDS)
+
+
+def _submitted_after_all(this: SkyCluster, status: SkyClusterStatus, launch: LaunchRecord, world: World) -> Decision | None:
+    """A launch may fail after it has submitted the job, its last step but one: on a cluster that is up, its queue is asked first."""
+    if not launch.has_run or not world.is_up:
+        return None
+    if not world.queue_was_read:
+        return Decision(status, None, SOON_SECONDS)
+    job = own_job(world.jobs or (), records.attempt_name(this, launch))
+    return None if job is None else Decision(records.launched(this, status, launch, job.id, world.now), None, 0)
 
 
 def _launch_failed(this: SkyCluster, status: SkyClusterStatus, launch: LaunchRecord, error: RequestError, world: World) -> Decision:
@@ -132,20 +145,26 @@ def adopt(this: SkyCluster, world: World, order: Order) -> Decision | None:
 
 
 def _without_trace(this: SkyCluster, status: SkyClusterStatus, launch: LaunchRecord, world: World, order: Order) -> Decision:
-    if launch.has_run and _has_come_and_gone(status, world):
+    if launch.has_run and _may_have_run(status, launch, world):
         return Decision(outcomes.failed(this, status, _unheard(this), world.now), None, 0)
     return _send_again(this, status, launch, world, order)
 
 
-def _has_come_and_gone(status: SkyClusterStatus, world: World) -> bool:
-    """Whether there was a cluster of this attempt: its job may have run on it, though the request is forgotten and nothing is left."""
-    return status.cluster is not None and status.cluster.launched_at is not None and world.cluster is ABSENT
+def _may_have_run(status: SkyClusterStatus, launch: LaunchRecord, world: World) -> bool:
+    """Whether the attempt's job may have run, though its request is forgotten and its queue can't be read any more.
+
+    A job is submitted once its cluster is up. SkyPilot calls broken, or stopped, only what was up; of a cluster that is gone our own record
+    tells, unless more time went by than SkyPilot remembers anything.
+    """
+    row = world.cluster
+    if isinstance(row, Cluster):
+        return row.unhealthy or row.status in {ClusterStatus.STOPPED, ClusterStatus.AUTOSTOPPING}
+    was_up = status.cluster is not None and status.cluster.up_at is not None
+    return was_up or (launch.started_at is not None and world.now - launch.started_at >= REMEMBERED_TIME)
 
 
 def _unheard(this: SkyCluster) -> failures.Failure:
-    words = (
-        f"Cluster {records.cluster_name(this)} came up and is gone, and SkyPilot's server was restarted: nobody knows whether its job ran."
-    )
+    words = f"SkyPilot has forgotten the launch of cluster {records.cluster_name(this)}, which was up: nobody knows whether its job ran."
     return failures.Failure(Reason.OUTCOME_UNKNOWN, words)
 
 
@@ -186,7 +205,7 @@ def up(this: SkyCluster, world: World, order: Order) -> Decision | None:
         return Decision(outcomes.failed(this, status, failures.Failure(Reason.CLUSTER_LOST, _lost(this, world)), world.now), None, 0)
     if is_edited(this) and order.accepted.ok:
         return _apply_edit(this, status, launch, world, order)
-    return _watch_idleness(this, status, launch, world, order)
+    return _watch_idleness(this, status, world, order)
 
 
 def _apply_edit(this: SkyCluster, status: SkyClusterStatus, launch: LaunchRecord, world: World, order: Order) -> Decision:
@@ -198,15 +217,21 @@ def _apply_edit(this: SkyCluster, status: SkyClusterStatus, launch: LaunchRecord
     return send(this, records.written_down(this, world, order.inputs))
 
 
-def _watch_idleness(this: SkyCluster, status: SkyClusterStatus, launch: LaunchRecord, world: World, order: Order) -> Decision:
+def _watch_idleness(this: SkyCluster, status: SkyClusterStatus, world: World, order: Order) -> Decision:
     status = idleness(status, world)
     looked = this.model_copy(update={"status": status})
     if records.is_idle_too_long(looked, order.inputs.policy, world.now):
         return Decision(outcomes.autostopped(this, status, world.now), None, 0)
+    return with_backstop(this, status, world, order)
+
+
+def with_backstop(this: SkyCluster, status: SkyClusterStatus, world: World, order: Order) -> Decision:
+    """Return the decision that there is nothing to do, but to tell SkyPilot if its own autostop is to be another now."""
+    launch = this.status.launch
+    if launch is None or not world.is_up:
+        return Decision(status)
     wanted = backstop_minutes(this, order.inputs.policy, has_run=launch.has_run)
-    if world.is_up and wanted != launch.autostop_minutes:
-        return Decision(status, SetAutostop(records.cluster_name(this), wanted))
-    return Decision(status)
+    return Decision(status, None if wanted == launch.autostop_minutes else SetAutostop(records.cluster_name(this), wanted))
 
 
 def idleness(status: SkyClusterStatus, world: World) -> SkyClusterStatus:

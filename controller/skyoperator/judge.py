@@ -17,7 +17,7 @@ def judge(this: SkyCluster, world: World, inputs: Inputs) -> Accepted:
 
     Nothing is launched any more for an object that is deleted or abandoned: its task is not even read.
     """
-    if this.deleting or this.abandoned:
+    if this.deleting or this.abandoned or (records.is_finished(this.status) and not is_edited(this)):
         return ACCEPTED
     launch = this.status.launch
     if launch is None or records.is_over(this.status):

@@ -192,7 +192,13 @@ def launched(this: SkyCluster, status: SkyClusterStatus, launch: LaunchRecord, j
     is_expected = job_id is not None or launch.has_run
     job = JobRecord(id=job_id, name=attempt_name(this, launch), display_name=(this.spec.task or {}).get("name")) if is_expected else None
     record = launch.model_copy(update={"finished_at": now, "started_at": launch.started_at or now})
-    return status.model_copy(update={"launch": record, "job": job, "start_time": status.start_time or now})
+    status = status.model_copy(update={"launch": record, "job": job, "start_time": status.start_time or now})
+    return status if is_expected else forgiven(status)
+
+
+def forgiven(status: SkyClusterStatus) -> SkyClusterStatus:
+    """Return the status of a plain cluster that came up: failures before that count no more, however long it lives."""
+    return status.model_copy(update={"failures": None})
 
 
 def job_seen(status: SkyClusterStatus, record: JobRecord, job: Job) -> SkyClusterStatus:
@@ -229,6 +235,7 @@ def with_cluster(status: SkyClusterStatus, world: World) -> SkyClusterStatus:
         "nodes": row.nodes or record.nodes,
         "launched_at": row.launched_at or record.launched_at,
         "endpoints": _endpoints(record, world),
+        "up_at": record.up_at or (world.now if world.is_up else None),
         "unhealthy_since": (record.unhealthy_since or world.now) if row.unhealthy else None,
     }
     return status.model_copy(update={"cluster": record.model_copy(update=facts)})

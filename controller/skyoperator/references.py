@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from skyoperator import records, task
 from skyoperator.api.v1alpha1 import Reason, SkyCluster, TaskRef
 from skyoperator.inputs import Fault, Inputs, inline, is_edited
-from skyoperator.kube import Kube
+from skyoperator.kube import Kube, KubeError
 from skyoperator.task import JSON
 
 
@@ -20,7 +20,10 @@ class Unresolved(Exception):  # noqa: N818
 
 
 async def read(kube: Kube, this: SkyCluster, policy: task.Policy) -> Inputs:
-    """Return what would be launched now; what can't be found is its fault. Raises KubeError if the Kubernetes API does not answer."""
+    """Return what would be launched now; what can't be found or read is its fault.
+
+    Raises nothing: what must end an object, delete, suspend, a deadline, must not wait for a Secret that can't be read.
+    """
     if not is_wanted(this) or not (this.spec.task_ref or this.spec.secrets):
         return inline(this, policy)
     try:
@@ -29,11 +32,13 @@ async def read(kube: Kube, this: SkyCluster, policy: task.Policy) -> Inputs:
         return Inputs(policy, wanted, secrets)
     except Unresolved as error:
         return Inputs(policy, fault=error.fault)
+    except KubeError as error:
+        return Inputs(policy, fault=Fault(Reason.SECRET_NOT_FOUND if this.spec.secrets else Reason.INVALID_TASK, str(error)))
 
 
 def is_wanted(this: SkyCluster) -> bool:
     """Return whether anything may be launched, or judged, in this pass."""
-    if this.deleting or this.abandoned:
+    if this.deleting or this.abandoned or (records.is_finished(this.status) and not is_edited(this)):
         return False
     launch = this.status.launch
     if launch is None or records.is_over(this.status):

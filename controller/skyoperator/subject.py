@@ -97,7 +97,7 @@ def _of_launch(this: SkyCluster, name: str, launch: LaunchRecord) -> Subject:
     if launch.finished_at is not None:
         return Subject(name, job_name=status.job.name if status.job else None, ports_of=_ports_of(this), is_urgent=False)
     if launch.request_id is not None:
-        return Subject(name, request_id=launch.request_id)
+        return Subject(name, request_id=launch.request_id, job_name=records.attempt_name(this, launch))
     return Subject(name, attempt_name=records.attempt_name(this, launch), wants_launch=True)
 
 

@@ -129,7 +129,7 @@ def _as_seen(world: World) -> Verdict:
     if world.cluster is ABSENT:
         return false(type_, Reason.CLUSTER_ABSENT, "SkyPilot has no such cluster.")
     if world.is_up:
-        return true(type_, Reason.CLUSTER_UP)
+        return true(type_, Reason.CLUSTER_UP, _going_down(world) if world.down_error else "")
     return false(type_, Reason.CLUSTER_NOT_UP, f"SkyPilot's cluster is {world.cluster.status}.")
 
 
@@ -165,14 +165,25 @@ def _ready(this: SkyCluster, phase: Phase, status: SkyClusterStatus, world: Worl
     return _ready_on_the_way(this, phase, status, world)
 
 
-def _deleting(status: SkyClusterStatus, world: World) -> str:
-    """Say what holds the object; in an outage what was said before stays."""
+def _said_before(status: SkyClusterStatus, reason: Reason, world: World) -> str | None:
+    """Return what Ready said for the same reason, if nothing is known right now: in an outage that stays."""
     before = find(status.conditions, ConditionType.READY)
-    if world.active is None and before is not None and before.reason == Reason.DELETING:
-        return before.message
+    return before.message if world.active is None and before is not None and before.reason == reason else None
+
+
+def _deleting(status: SkyClusterStatus, world: World) -> str:
+    """Say what holds the object."""
+    if said := _said_before(status, Reason.DELETING, world):
+        return said
+    if world.down_error:
+        return _going_down(world)
+    return "The object is deleted once its cluster is confirmed gone."
+
+
+def _going_down(world: World) -> str:
     if world.down_error:
         return f"SkyPilot could not take the cluster down, and is asked again: {bounded(world.down_error)}"
-    return "The object is deleted once its cluster is confirmed gone."
+    return "The cluster is being taken down."
 
 
 def _ready_on_the_way(this: SkyCluster, phase: Phase, status: SkyClusterStatus, world: World) -> Verdict:
@@ -185,10 +196,10 @@ def _ready_on_the_way(this: SkyCluster, phase: Phase, status: SkyClusterStatus, 
         case Phase.SUSPENDED:
             return true(type_, Reason.SUSPENDED, "Nothing runs, as asked.")
         case _:
-            return _not_ready_yet(this, phase, status)
+            return _not_ready_yet(this, phase, status, world)
 
 
-def _not_ready_yet(this: SkyCluster, phase: Phase, status: SkyClusterStatus) -> Verdict:
+def _not_ready_yet(this: SkyCluster, phase: Phase, status: SkyClusterStatus, world: World) -> Verdict:
     type_ = ConditionType.READY
     if phase is Phase.LAUNCHING and status.launch is not None:
         request = f"request {status.launch.request_id}" if status.launch.request_id else "a request not yet acknowledged"
@@ -198,7 +209,7 @@ def _not_ready_yet(this: SkyCluster, phase: Phase, status: SkyClusterStatus) -> 
     if status.failures is not None and status.failures.next_retry_time is not None and status.failures.reason is not None:
         return false(type_, Reason(status.failures.reason), _next_try(this, status.failures, status.failures.next_retry_time))
     if phase is Phase.STOPPING:
-        return false(type_, Reason.STOPPING, "The cluster is being taken down.")
+        return false(type_, Reason.STOPPING, _said_before(status, Reason.STOPPING, world) or _going_down(world))
     return false(type_, Reason.PENDING, "Not handed to SkyPilot yet.")
 
 

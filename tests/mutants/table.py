@@ -65,9 +65,9 @@ MUTANTS: Final = (
         1,
         "send again what may have run on a cluster that came and went",
         "following.py",
-        "if launch.has_run and _has_come_and_gone(status, world):",
+        "if launch.has_run and _may_have_run(status, launch, world):",
         "if False:",
-        "test_decide.py::TestAdoption::test_a_cluster_that_came_and_went_unheard_may_have_run_its_job",
+        "test_decide.py::TestAdoption::test_a_cluster_that_was_up_unheard_may_have_run_its_job",
     ),
     Mutant(
         1,

@@ -145,6 +145,7 @@ async def test_who_waits_and_goes_away_holds_up_nobody(stage: Stage) -> None:
 async def test_a_launch_whose_answer_was_lost_keeps_its_slot_for_the_settle_time(stage: Stage) -> None:
     for name in "ab":
         await may_launch(stage, name)
+    launches(stage, "b")
     stage.observer.acted("a")
     stage.follow(wants("a"))
     await asyncio.sleep(UNSEEN_SECONDS - 5)
@@ -154,6 +155,15 @@ async def test_a_launch_whose_answer_was_lost_keeps_its_slot_for_the_settle_time
     await asyncio.sleep(10)
     assert await may_launch(stage, "c")
     assert not await may_launch(stage, "a")
+
+
+async def test_a_slot_that_is_not_used_is_for_the_next_in_line(stage: Stage) -> None:
+    """The passes of an object may fail before they come to the launch, for ever."""
+    for name in "ab":
+        assert await may_launch(stage, name)
+    assert not await may_launch(stage, "c")
+    await asyncio.sleep(UNSEEN_SECONDS + 10)
+    assert await may_launch(stage, "c")
 
 
 async def test_a_slot_is_held_until_a_look_that_began_after_the_launch(stage: Stage) -> None:

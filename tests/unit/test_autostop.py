@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from skyoperator.api.v1alpha1 import ConditionType, Phase, SkyCluster
-from skyoperator.decision import TearDown
+from skyoperator.decision import SetAutostop, TearDown
 from skyoperator.inputs import backstop_minutes
 from skyoperator.sky.types import Job, JobStatus, Launched, RequestStatus
 from skyoperator.subject import subject_of
@@ -119,6 +119,15 @@ def test_without_autostop_it_is_kept_and_its_queue_not_read() -> None:
         subject = subject_of(this)
         assert subject is not None
         assert subject.queue_name == queue
+
+
+def test_skypilots_own_follows_an_edit_of_a_job_that_runs_and_of_a_cluster_that_is_kept() -> None:
+    launched = a_world(cluster=a_cluster(), launch=a_request(RequestStatus.SUCCEEDED), outcome=Launched(1))
+    running = after(after(an_object(RUN), a_world()), launched, at(0, a_job()))
+    to_be_kept = running.model_copy(update={"spec": an_object(RUN, whenFinished="Keep").spec, "generation": 2})
+    assert decide(to_be_kept, at(1, a_job())).action == SetAutostop(NAME, None)
+    longer = kept(**TEN).model_copy(update={"spec": an_object(RUN, whenFinished="Keep", autostop={"idleMinutes": 20000}).spec})
+    assert decide(longer, at(1, a_job(JobStatus.SUCCEEDED))).action == SetAutostop(NAME, 20000 + 1440)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -52,6 +53,7 @@ from tests.unit.states import (
 HELD = {name: this for name, this in EVERY_STATE.items() if this.finalizers}
 """Without our finalizer a deleted object is gone at once; nothing is left to decide."""
 
+UNHEALTHY = replace(a_cluster(ClusterStatus.INIT), init_kind="unhealthy")
 every_state = pytest.mark.parametrize("this", EVERY_STATE.values(), ids=EVERY_STATE)
 every_held_state = pytest.mark.parametrize("this", HELD.values(), ids=HELD)
 
@@ -124,13 +126,39 @@ class TestAdoption:
     def test_it_is_not_sent_again(self, seen: dict[str, Any]) -> None:
         assert decide(UNACKNOWLEDGED, a_world(**seen)).action is None
 
-    def test_a_cluster_that_came_and_went_unheard_may_have_run_its_job(self) -> None:
-        """The server forgot the request of a launch that had made a cluster, and the cluster is gone: the job may have run."""
+    @pytest.mark.parametrize(
+        ("seen", "now"),
+        [
+            ({"empty_seconds": 30.0}, A_MINUTE_LATER),
+            ({"cluster": UNHEALTHY}, A_MINUTE_LATER),
+            ({"cluster": a_cluster(ClusterStatus.STOPPED)}, A_MINUTE_LATER),
+        ],
+        ids=["gone", "unhealthy", "stopped"],
+    )
+    def test_a_cluster_that_was_up_unheard_may_have_run_its_job(self, seen: dict[str, Any], now: datetime) -> None:
+        """The server forgot the request of a launch whose cluster was up: its job may have run, and must not be sent again."""
+        forgotten = after(INIT, a_world(cluster=a_cluster(), launch=a_request()), a_world(cluster=a_cluster(), launch=ABSENT))
+        status = decide(forgotten, a_world(now, attempt=ABSENT, **seen)).status
+        assert condition(status, ConditionType.FAILED) == ("True", "OutcomeUnknown")
+
+    def test_a_cluster_that_was_never_up_has_run_nothing(self) -> None:
         forgotten = after(INIT, a_world(cluster=a_cluster(ClusterStatus.INIT), launch=ABSENT))
-        later = a_world(A_MINUTE_LATER, attempt=ABSENT, empty_seconds=30.0)
-        assert condition(decide(forgotten, later).status, ConditionType.FAILED) == ("True", "OutcomeUnknown")
-        still_there = a_world(A_MINUTE_LATER, attempt=ABSENT, cluster=a_cluster(ClusterStatus.INIT))
-        assert isinstance(decide(forgotten, still_there).action, Launch)
+        for seen in ({"empty_seconds": 30.0}, {"cluster": a_cluster(ClusterStatus.INIT)}):
+            assert isinstance(decide(forgotten, a_world(A_MINUTE_LATER, attempt=ABSENT, **seen)).action, Launch)
+
+    def test_what_skypilot_may_have_forgotten_long_ago_is_not_sent_again(self) -> None:
+        much_later = NOW + timedelta(hours=30)
+        back = after(LAUNCHING, a_world(much_later, launch=ABSENT))
+        world = a_world(much_later + timedelta(minutes=2), attempt=ABSENT, empty_seconds=30.0)
+        assert condition(decide(back, world).status, ConditionType.FAILED) == ("True", "OutcomeUnknown")
+
+    def test_a_launch_that_failed_after_it_had_submitted_the_job_has_one(self) -> None:
+        failed: dict[str, Any] = {"launch": a_request(RequestStatus.FAILED), "outcome": RequestError("CommandError", "timed out")}
+        assert decide(LAUNCHING, a_world(cluster=a_cluster(), **failed)).status.failures is None, "the queue is read first"
+        this = after(LAUNCHING, a_world(cluster=a_cluster(), queue_was_read=True, jobs=(a_job(),), **failed))
+        assert this.status.phase is Phase.RUNNING
+        none_there = decide(LAUNCHING, a_world(cluster=a_cluster(), queue_was_read=True, jobs=(), **failed)).status
+        assert condition(none_there, ConditionType.FAILED) == ("True", "SkyPilotError")
 
     def test_an_edit_of_what_never_arrived_is_written_down_and_settles_anew(self) -> None:
         edited = UNACKNOWLEDGED.model_copy(update={"spec": an_object({**RUN, "run": "echo other"}).spec, "generation": 2})
@@ -349,6 +377,14 @@ class TestTearDown:
         assert decision.action is None
         assert "credentials revoked" in next(found.message for found in decision.status.conditions if found.type == "Ready")
         assert decide(deleted(RUNNING), a_world(cluster=a_cluster(), may_down=True)).action == TearDown(NAME, (), down=True)
+
+    def test_another_owners_cluster_is_left_alone_also_while_it_works(self) -> None:
+        world = a_world(cluster=a_cluster(uid="another"), active=(a_request(id_="theirs"),))
+        assert decide(deleted(after(NEW, world)), world).action == RemoveFinalizer()
+
+    def test_a_down_that_fails_is_said_also_of_a_job_that_is_done(self) -> None:
+        status = decide(COMPLETE_STOPPING, a_world(cluster=a_cluster(), down_error="credentials revoked", may_down=False)).status
+        assert "credentials revoked" in next(found.message for found in status.conditions if found.type == "ClusterReady")
 
     def test_another_owners_cluster_is_left_alone(self) -> None:
         assert decide(deleted(NEW), a_world(cluster=a_cluster(uid="another"))).action == RemoveFinalizer()

@@ -104,7 +104,7 @@ def test_a_launch_that_the_server_dropped_blames_nobody(type_: str) -> None:
 
 
 def test_a_refused_launch_keeps_the_servers_words() -> None:
-    assert launch_refused("body.task: Field required") == Failure(Reason.SKYPILOT_ERROR, "body.task: Field required")
+    assert launch_refused("body.task: Field required") == Failure(Reason.INVALID_TASK, "body.task: Field required")
 
 
 def test_a_long_message_keeps_what_failed_and_why() -> None:

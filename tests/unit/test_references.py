@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from skyoperator import references
 from skyoperator.api.v1alpha1 import ConditionType, SkyCluster
-from skyoperator.decision import Launch
+from skyoperator.decision import Launch, TearDown
 from skyoperator.inputs import Inputs
+from skyoperator.kube import KubeError
 from skyoperator.task import Policy
 from skyoperator.world import ABSENT
 
-from tests.unit.build import NOW, a_request, a_world, an_object, condition, decide
+from tests.unit.build import NAME, NOW, a_cluster, a_request, a_world, after, an_object, condition, decide
 from tests.unit.fakes import FakeKube
 from tests.unit.states import RUNNING, UNACKNOWLEDGED
 
@@ -94,6 +95,26 @@ async def test_a_secret_that_is_missing_or_no_variable_is_said_without_its_value
     assert CANARY not in f"{decision}{inputs}"
     healed = await read(this, secrets={"hf": {"token": b"fine"}})
     assert isinstance(decide(this.model_copy(update={"status": decision.status}), a_world(), healed).action, Launch)
+
+
+class Locked(FakeKube):
+    async def secret(self, namespace: str, name: str) -> dict[str, bytes] | None:
+        raise KubeError(f"could not read secrets {namespace}/{name}: HTTP 403")
+
+
+async def test_a_secret_that_can_not_be_read_is_said_and_holds_up_nothing_that_ends_an_object() -> None:
+    this = an_object(secrets=TOKEN)
+    locked = await references.read(Locked(), this, Policy())
+    assert condition(decide(this, a_world(), locked).status, ConditionType.ACCEPTED) == ("False", "SecretNotFound")
+    over = suspended(UNACKNOWLEDGED, secrets=TOKEN)
+    decision = decide(over, a_world(cluster=a_cluster()), await references.read(Locked(), over, Policy()))
+    assert decision.action == TearDown(NAME, (), down=True)
+
+
+def suspended(this: SkyCluster, **spec: Any) -> SkyCluster:
+    """The object in the teardown that suspending it began."""
+    asked = this.model_copy(update={"spec": an_object(suspend=True, **spec).spec})
+    return after(asked, a_world(cluster=a_cluster()))
 
 
 async def test_a_value_is_in_no_repr_and_in_no_status() -> None:

@@ -310,6 +310,8 @@ class ClusterRecord(_Model):
     )
     """Where the ports of task.resources.ports are reached while the cluster is UP; at most the first 128. A load balancer may get its
     address minutes after that."""
+    up_at: Time | None = None
+    """When it was first seen up."""
     unhealthy_since: Time | None = None
     """Since when SkyPilot has found it broken: a node gone, or its runtime dead."""
     idle_since: Time | None = None

@@ -31,12 +31,15 @@ def status(code: int, reason: str, message: str) -> dict[str, Any]:
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code, "reason": reason, "message": message}
 
 
+ATTEMPT, ACKNOWLEDGED = '"attempt"', '"requestID"'
+"""What the body of a status says that has an attempt in it, or its request."""
+
 EXPIRED = status(410, "Expired", "too old resource version: 1 (2)")
 
 
 @dataclass
 class Fault:
-    """What happens to the next `times` calls of this method whose path ends so and whose path or body names the object.
+    """What happens to the next `times` calls of this method whose path ends so, that are about the object, and whose body says so.
 
     The method WATCH is a GET that watches.
 
@@ -50,24 +53,23 @@ class Fault:
     method: str
     path: str = ""
     about: str = ""
+    says: str = ""
     kind: Literal["answer", "lost", "spoilt", "meddled", "late"] = "answer"
     status: int = 500
     headers: dict[str, str] = field(default_factory=dict)
     body: dict[str, Any] | str = ""
     spoil: Callable[[bytes], bytes] = bytes
     meddle: Callable[[], Awaitable[object]] | None = None
-    skip: int = 0
     times: int = 1
     struck: int = 0
 
     def strikes(self, http: web.Request, body: bytes) -> bool:
         """Tell whether this call is meant, and count it."""
         method = "WATCH" if "watch" in http.query else http.method
-        meant = method == self.method and http.path.endswith(self.path)
+        meant = method == self.method and http.path.endswith(self.path) and self.says.encode() in body
         if not meant or not (http.path.endswith(f"/{self.about}") or f"/{self.about}/" in http.path or self.about.encode() in body):
             return False
-        self.skip -= 1
-        if self.skip >= 0 or self.struck >= self.times:
+        if self.struck >= self.times:
             return False
         self.struck += 1
         return True

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.support import RELEASE, Sky, kubectl
-from tests.integration.apiserver import ApiServer, status
+from tests.integration.apiserver import ACKNOWLEDGED, ATTEMPT, ApiServer, status
 from tests.integration.conftest import Controllers, gone, reached
 from tests.integration.stage import Stage
 from tests.standin.control import Control
@@ -27,8 +27,8 @@ ANSWERS: dict[str, dict[str, Any]] = {
 CALLS: dict[str, dict[str, Any]] = {
     "read": {"method": "GET"},
     "accept": {"method": "PUT", "path": "/status"},
-    "attempt": {"method": "PUT", "path": "/status", "skip": 1},
-    "acknowledge": {"method": "PUT", "path": "/status", "skip": 2},
+    "attempt": {"method": "PUT", "path": "/status", "says": ATTEMPT},
+    "acknowledge": {"method": "PUT", "path": "/status", "says": ACKNOWLEDGED},
     "finalizer": {"method": "PATCH"},
     "event": {"method": "POST", "path": "/events"},
 }
@@ -93,7 +93,7 @@ async def test_deleted_between_our_read_and_the_attempt(stage: Stage) -> None:
     async def delete() -> None:
         await asyncio.to_thread(kubectl, "delete", "skyc", "withdrawn", "-n", stage.namespace, "--wait=false")
 
-    stage.api.fault("PUT", path="/status", about="withdrawn", skip=1, kind="meddled", meddle=delete)
+    stage.api.fault("PUT", path="/status", about="withdrawn", says=ATTEMPT, kind="meddled", meddle=delete)
     this = stage.apply("withdrawn")
     await gone(this)
     assert not stage.launches()
@@ -108,7 +108,7 @@ async def test_another_object_takes_the_name_between_our_read_and_the_attempt(st
         await asyncio.to_thread(kubectl, "delete", "skyc", "twice", "-n", stage.namespace)
         await asyncio.to_thread(stage.apply, "twice")
 
-    stage.api.fault("PUT", path="/status", about="twice", skip=1, kind="meddled", meddle=replace)
+    stage.api.fault("PUT", path="/status", about="twice", says=ATTEMPT, kind="meddled", meddle=replace)
     old = stage.apply("twice").body()["metadata"]["uid"]
     this = Sky(stage.namespace, "twice")
     await reached(this, "Succeeded")
@@ -126,7 +126,7 @@ async def test_a_status_that_the_schema_refuses(stage: Stage) -> None:
         sent = json.loads(body)
         return json.dumps({**sent, "status": {**sent["status"], "phase": "Nonsense"}}).encode()
 
-    fault = stage.api.fault("PUT", path="/status", about="refused", skip=1, times=3, kind="spoilt", spoil=nonsense)
+    fault = stage.api.fault("PUT", path="/status", about="refused", says=ATTEMPT, times=3, kind="spoilt", spoil=nonsense)
     this = stage.apply("refused")
     await stage.logged(f"could not write the status of SkyCluster {stage.namespace}/refused: HTTP 422", "Nonsense")
     assert not stage.launches()

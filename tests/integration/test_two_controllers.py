@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.e2e.support import RELEASE, kubectl
-from tests.integration.apiserver import ApiServer
+from tests.integration.apiserver import ATTEMPT, ApiServer
 from tests.integration.conftest import Controllers, Process, reached
 from tests.integration.stage import Stage
 from tests.standin.control import Control
@@ -30,7 +30,7 @@ async def test_frozen_between_the_attempt_and_its_post_for_longer_than_the_lease
     async def freeze() -> None:
         frozen.send(signal.SIGSTOP)
 
-    stage.api.fault("PUT", path="/status", about="contended", skip=1, kind="late", meddle=freeze)
+    stage.api.fault("PUT", path="/status", about="contended", says=ATTEMPT, kind="late", meddle=freeze)
     this = stage.apply("contended")
     second = await stage.controllers.start("second")
     await holds(second, seconds=LEASE_SECONDS + 60)

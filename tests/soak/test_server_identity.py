@@ -34,7 +34,7 @@ def but_cluster_ready(this: Sky) -> dict[str, Any]:
 
 def is_running_as(this: Sky, attempt: int) -> bool:
     status = this.status()
-    return bool(status["phase"] == "Running" and status["launch"]["attempt"] == attempt)
+    return status.get("phase") == "Running" and status["launch"]["attempt"] == attempt
 
 
 def end_by_hand(cluster: str) -> None:

@@ -26,6 +26,7 @@ async def stage(api: ApiServer, behind: Controllers, standin: tuple[Control, str
 async def test_frozen_between_the_attempt_and_its_post_for_longer_than_the_lease(stage: Stage) -> None:
     """The other one takes over, waits until a launch would have shown up, and launches. Thawed, the first one must not, and ends."""
     frozen = stage.process
+    await holds(frozen, seconds=30)
 
     async def freeze() -> None:
         frozen.send(signal.SIGSTOP)

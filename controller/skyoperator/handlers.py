@@ -58,10 +58,7 @@ def _on_signals(stopping: asyncio.Event) -> None:
 
 
 class Everything(frozenset[asyncio.Task[Any]]):
-    """Has every task: what kopf is to leave alone when it ends.
-
-    It cancels each task of the loop that is younger than itself (kopf/_core/reactor/running.py:run_tasks): our objects', in mid-POST.
-    """
+    """Has every task: kopf cancels all others at its end, our objects' in mid-POST (kopf/_core/reactor/running.py:run_tasks)."""
 
     def __contains__(self, _: object) -> bool:
         return True

@@ -55,11 +55,12 @@ def nothing_to_tear_down(this: SkyCluster, world: World) -> bool:
     """Without an attempt nothing was ever asked of SkyPilot, unless our status was wiped: then SkyPilot must say so too."""
     if records.is_terminated(this.status):
         return True
-    if this.status.launch is None and isinstance(world.cluster, Cluster) and world.cluster.uid_label != this.uid:
-        return True
-    ours = isinstance(world.cluster, Cluster)
+    if this.status.launch is not None:
+        return False
+    if isinstance(world.cluster, Cluster):
+        return world.cluster.uid_label != this.uid
     was_wiped_perhaps = not this.status.conditions and (world.cluster is None or world.active is None)
-    return this.status.launch is None and not ours and not world.active and not was_wiped_perhaps
+    return not world.active and not was_wiped_perhaps
 
 
 def _is_answered(launch: LaunchRecord | None, world: World) -> bool:

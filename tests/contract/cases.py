@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from skyoperator.sky import (
     NoCredentials,
     NoSuchCluster,
     RequestError,
+    RequestFailed,
     RequestStatus,
     SecretDirectory,
     SkyPilotUnreachable,
@@ -214,7 +216,7 @@ async def a_cancelled_job_leaves_the_cluster_up(stage: Stage, _: Path) -> None:
     async with stage.cluster("ct-long") as name:
         assert await stage.result(await stage.sky.launch(name, stage.task("a1", run="sleep 600"))) == Launched(job_id=1)
         assert await stage.result(await stage.sky.cancel_jobs(name, [])) == Launched(job_id=None)
-        await stage.until(lambda: stage.sky.jobs(name), lambda jobs: jobs[0].status is JobStatus.RUNNING)
+        await stage.until(lambda: _jobs(stage, name), lambda jobs: jobs[0].status is JobStatus.RUNNING)
         assert await stage.result(await stage.sky.cancel_jobs(name, [1, 7])) == Launched(job_id=None)
         (job,) = await _ended(stage, name)
         assert (job.status, job.finished_at is not None) == (JobStatus.CANCELLED, True)
@@ -254,7 +256,7 @@ async def a_task_without_run_has_no_job_and_each_open_port_an_address(stage: Sta
     task = stage.task("a1", resources={**stage.resources, "ports": [9000, "8000-8001"]})
     async with stage.cluster("ct-norun") as name:
         assert await stage.result(await stage.sky.launch(name, task)) == Launched(job_id=None)
-        assert await stage.sky.jobs(name) == ()
+        assert await _jobs(stage, name) == ()
         found = await stage.sky.endpoints(name)
         assert list(found) == ["8000", "8001", "9000"]
         (host,) = {url.rpartition(":")[0] for url in found.values()}
@@ -322,8 +324,21 @@ async def _row(stage: Stage, name: str) -> Cluster:
     return next(row for row in await stage.sky.clusters() if row.name == name)
 
 
+async def _jobs(stage: Stage, name: str) -> tuple[Job, ...]:
+    """The cluster's queue, as soon as its node answers: on a busy machine SkyPilot's tunnel to a new node may time out."""
+
+    async def look() -> tuple[Job, ...] | None:
+        with suppress(RequestFailed):
+            return await stage.sky.jobs(name)
+        return None
+
+    seen = await stage.until(look, lambda found: found is not None)
+    assert seen is not None
+    return seen
+
+
 async def _ended(stage: Stage, name: str) -> tuple[Job, ...]:
-    return await stage.until(lambda: stage.sky.jobs(name), lambda jobs: all(job.status.terminal for job in jobs))
+    return await stage.until(lambda: _jobs(stage, name), lambda jobs: all(job.status.terminal for job in jobs))
 
 
 async def _check_shapes(stage: Stage, name: str, launch_id: str) -> None:

@@ -18,6 +18,7 @@ import kopf
 
 from skyoperator import handlers, probes
 from skyoperator.admission import Admission
+from skyoperator.events import waking
 from skyoperator.hold import Hold
 from skyoperator.kube import Key, KubeApi, api_client, is_served
 from skyoperator.lease import Lease, LeaseLostError
@@ -63,7 +64,7 @@ async def run(settings: Settings) -> None:
         )
         try:
             await acquire(lease)
-            watching = handlers.watch(workers, namespaces=settings.namespaces, is_served=partial(is_served, kubernetes))
+            watching = handlers.watch(waking(workers), namespaces=settings.namespaces, is_served=partial(is_served, kubernetes))
             await until_one_ends(lease.hold(), observer.run(), orphans.run(), watching, then=workers.stop)
         finally:
             await lease.release()

@@ -22,7 +22,7 @@ def abandoned(this: SkyCluster, _world: World, _order: Order) -> Decision | None
     return Decision(this.status, RemoveFinalizer(leaves_cluster=True) if FINALIZER in this.finalizers else None, None)
 
 
-def deleting(this: SkyCluster, world: World, _order: Order) -> Decision | None:
+def deleting(this: SkyCluster, world: World, order: Order) -> Decision | None:
     """A deleted object goes when its cluster is confirmed gone, or at once if there is none or it is to be orphaned."""
     if not this.deleting:
         return None
@@ -32,7 +32,7 @@ def deleting(this: SkyCluster, world: World, _order: Order) -> Decision | None:
         return Decision(this.status, RemoveFinalizer(leaves_cluster=True), None)
     if nothing_to_tear_down(this, world):
         return Decision(this.status, RemoveFinalizer(), None)
-    return tear_down(this, world) or Decision(records.torn_down(this.status), RemoveFinalizer(), None)
+    return tear_down(this, world, order.inputs.policy) or Decision(records.torn_down(this.status), RemoveFinalizer(), None)
 
 
 def expired(this: SkyCluster, world: World, _order: Order) -> Decision | None:
@@ -64,7 +64,7 @@ def finished(this: SkyCluster, world: World, order: Order) -> Decision | None:
     if records.is_terminated(this.status):
         return Decision(this.status, None, None)
     if outcomes.wants_down(this, this.status, order.inputs.policy, world.now):
-        return tear_down(this, world) or Decision(records.torn_down(this.status), None, None)
+        return tear_down(this, world, order.inputs.policy) or Decision(records.torn_down(this.status), None, None)
     if is_gone(world):
         return Decision(records.torn_down(this.status), None, None)
     return _kept(this, world, order)
@@ -83,7 +83,7 @@ def _kept(this: SkyCluster, world: World, order: Order) -> Decision:
     return Decision(status, CancelJob(records.cluster_name(this), job.id))
 
 
-def suspended(this: SkyCluster, world: World, _order: Order) -> Decision | None:
+def suspended(this: SkyCluster, world: World, order: Order) -> Decision | None:
     """As batch/v1's Job: nothing runs while the object is suspended, and what comes after begins anew."""
     if not this.spec.suspend:
         return None
@@ -93,7 +93,7 @@ def suspended(this: SkyCluster, world: World, _order: Order) -> Decision | None:
     if nothing_to_tear_down(this, world):
         was_seen = status.launch is not None or world.cluster is not None
         return Decision(status, None, None if was_seen else LATER_SECONDS)
-    return tear_down(this, world) or Decision(records.torn_down(status), None, None)
+    return tear_down(this, world, order.inputs.policy) or Decision(records.torn_down(status), None, None)
 
 
 def past_deadline(this: SkyCluster, world: World, _order: Order) -> Decision | None:
@@ -128,11 +128,11 @@ def _has_run(this: SkyCluster, launch: LaunchRecord) -> bool:
     return launch.has_run and this.status.job is not None and this.status.job.started_at is not None
 
 
-def clear_away(this: SkyCluster, world: World, _order: Order) -> Decision | None:
+def clear_away(this: SkyCluster, world: World, order: Order) -> Decision | None:
     """An attempt that is over leaves nothing behind: its cluster is confirmed gone before anything else is launched."""
     if not records.is_over(this.status) or records.is_terminated(this.status):
         return None
-    return tear_down(this, world) or Decision(records.torn_down(this.status), None, 0)
+    return tear_down(this, world, order.inputs.policy) or Decision(records.torn_down(this.status), None, 0)
 
 
 def confirmed_lost(this: SkyCluster, world: World, _order: Order) -> Decision | None:

@@ -1,4 +1,4 @@
-"""All the kopf there is: it watches SkyClusters and hands each event to the workers.
+"""All the kopf there is: it watches SkyClusters and hands on each event.
 
 kopf brings the watch that survives dropped connections and expired versions, and the log format. It writes nothing.
 """
@@ -10,21 +10,22 @@ import contextlib
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Collection
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import kopf
 
-from skyoperator.api.v1alpha1 import ABANDON, CONFIRM_LOST, FINALIZER, GROUP, PLURAL, VERSION
-from skyoperator.kube import Key
-from skyoperator.workers import Workers
+from skyoperator.api.v1alpha1 import GROUP, PLURAL, VERSION
 
 logger = logging.getLogger(__name__)
 
 AGAIN_SECONDS: Final = 3.0
 
 
-async def watch(workers: Workers, *, namespaces: Collection[str], is_served: Callable[[], Awaitable[bool]]) -> None:
-    """Hand every event to the workers until a signal.
+Saw: TypeAlias = Callable[[kopf.RawEvent], None]
+
+
+async def watch(saw: Saw, *, namespaces: Collection[str], is_served: Callable[[], Awaitable[bool]]) -> None:
+    """Hand on every event until a signal.
 
     kopf ends at whatever its watch has no answer to: an ERROR event that is not 410, a 404, a 401, rights that are away for a minute; and
     it looks only once, at its start, whether SkyClusters are served at all. None of that is a reason to end, so it is begun again.
@@ -33,7 +34,7 @@ async def watch(workers: Workers, *, namespaces: Collection[str], is_served: Cal
     while not stopping.is_set():
         try:
             if await is_served():
-                await _watch_once(workers, namespaces, stopping)
+                await _watch_once(saw, namespaces, stopping)
                 return
         except Exception as error:  # noqa: BLE001 - whatever it is, the objects' own tasks go on, and so must the watch
             logger.warning("The watch of SkyClusters broke: %r. It is begun again in %.0f s.", error, AGAIN_SECONDS)
@@ -42,10 +43,10 @@ async def watch(workers: Workers, *, namespaces: Collection[str], is_served: Cal
             await asyncio.wait_for(stopping.wait(), AGAIN_SECONDS)
 
 
-async def _watch_once(workers: Workers, namespaces: Collection[str], stopping: asyncio.Event) -> None:
+async def _watch_once(saw: Saw, namespaces: Collection[str], stopping: asyncio.Event) -> None:
     """Return at a signal. Raises what ends kopf."""
     tasks = await kopf.spawn_tasks(
-        registry=registry(workers), settings=settings(), clusterwide=not namespaces, namespaces=namespaces, stop_flag=stopping
+        registry=registry(saw), settings=settings(), clusterwide=not namespaces, namespaces=namespaces, stop_flag=stopping
     )
     _on_signals(stopping)
     await kopf.run_tasks(tasks, ignored=Everything())
@@ -64,8 +65,8 @@ class Everything(frozenset[asyncio.Task[Any]]):
         return True
 
 
-def registry(workers: Workers) -> kopf.OperatorRegistry:
-    """Return the handlers, bound to the workers."""
+def registry(saw: Saw) -> kopf.OperatorRegistry:
+    """Return the handlers, bound to what takes the events."""
     handlers = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=handlers)
@@ -73,18 +74,10 @@ def registry(workers: Workers) -> kopf.OperatorRegistry:
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers)
-    async def saw(namespace: str | None, name: str | None, uid: str | None, meta: kopf.Meta, **_: object) -> None:
-        if namespace and name and uid:
-            workers.saw(Key(namespace, name, uid), what_matters(meta))
+    async def happened(event: kopf.RawEvent, **_: object) -> None:
+        saw(event)
 
     return handlers
-
-
-def what_matters(meta: kopf.Meta) -> tuple[object, ...]:
-    """Return what of the metadata calls for a pass; a status write of ours changes none of it."""
-    annotations = meta.get("annotations", {})
-    words = tuple(annotations.get(key) for key in (ABANDON, CONFIRM_LOST))
-    return meta.get("generation"), meta.get("deletionTimestamp"), FINALIZER in meta.get("finalizers", ()), words
 
 
 def settings() -> kopf.OperatorSettings:

@@ -152,6 +152,19 @@ class KubeApi:
             raise
         return SkyCluster.from_body(cast("Json", answer))
 
+    async def merge_status(self, key: Key, status: Mapping[str, Any]) -> None:
+        """Write these fields of the status, whatever the others are. Raises Gone, Conflict if the name is another object's, KubeError."""
+        path = f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/{PLURAL}/{{name}}/status"
+        body = {"metadata": {"uid": key.uid}, "status": status}
+        with _explained("write the status of", key):
+            await self.call("PATCH", path, {"namespace": key.namespace, "name": key.name}, body)
+
+    async def namespace_uid(self, name: str) -> str:
+        """Return the uid of a namespace. Raises KubeError."""
+        with _explained("read", f"namespace {name}"):
+            body = await self.call("GET", "/api/v1/namespaces/{name}", {"name": name})
+        return str(body["metadata"]["uid"])
+
     async def _show(self, this: SkyCluster, words: str) -> None:
         """Post what the status can't tell as an Event: once for each state of the object, not for each try."""
         if self._shown.get(this.uid) == this.resource_version:

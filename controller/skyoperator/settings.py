@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from skyoperator.task import Policy, PolicyError, read_policy
@@ -54,7 +54,9 @@ class Settings:
             lease_namespace=_required(environment, "LEASE_NAMESPACE"),
             lease_name=_required(environment, "LEASE_NAME"),
             holder=environment.get(PREFIX + "POD_NAME") or socket.gethostname(),
-            policy=_policy(environment.get(PREFIX + "POLICY") or "{}"),
+            policy=replace(
+                _policy(environment.get(PREFIX + "POLICY") or "{}"), log_wait_seconds=_whole(environment, "LOG_WAIT_SECONDS", "0")
+            ),
             http_port=_port(environment.get(PREFIX + "HTTP_PORT", "8080")),
             log_level=environment.get(PREFIX + "LOG_LEVEL", "INFO").upper(),
             max_in_flight_launches=_positive(environment, "MAX_IN_FLIGHT_LAUNCHES", "8"),
@@ -75,6 +77,13 @@ def _policy(text: str) -> Policy:
         raise SettingsError(f"{PREFIX}POLICY is not JSON: {error}; the Helm chart writes it from the values under policy") from error
     except PolicyError as error:
         raise SettingsError(f"{error}; correct it in the values of the Helm chart, from which {PREFIX}POLICY is made") from error
+
+
+def _whole(environment: Mapping[str, str], name: str, default: str) -> int:
+    text = environment.get(PREFIX + name) or default
+    if not (text.isascii() and text.isdecimal()):
+        raise SettingsError(f"{PREFIX}{name} must be a whole number, not {text!r}")
+    return int(text)
 
 
 def _positive(environment: Mapping[str, str], name: str, default: str) -> int:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from skyoperator.api.v1alpha1 import ConditionType, FailuresRecord, LaunchRecord, Phase, Reason, SkyCluster, SkyClusterStatus
+from skyoperator.archiving import with_log
 from skyoperator.conditions import Verdict, false, find, is_true, true, unknown, updated
 from skyoperator.failures import bounded
 from skyoperator.inputs import Accepted, Order, is_edited
@@ -35,6 +36,7 @@ def summarized(this: SkyCluster, status: SkyClusterStatus, world: World, order: 
         update={
             "observed_generation": this.generation,
             "phase": phase,
+            "job": with_log(this, status, order.inputs.policy),
             "conditions": updated(status.conditions, verdicts, generation=this.generation, now=world.now),
         }
     )

@@ -7,8 +7,10 @@ from typing import Final
 
 from skyoperator import records
 from skyoperator.api.v1alpha1 import LaunchRecord, SkyCluster
+from skyoperator.archiving import awaits_log
 from skyoperator.decision import SOON_SECONDS, Decision, TearDown
 from skyoperator.sky.types import Cluster
+from skyoperator.task import Policy
 from skyoperator.world import World
 
 SETTLE_TIME: Final = timedelta(seconds=60)
@@ -20,14 +22,17 @@ CONFIRM_SECONDS: Final = 10.0
 (sky/server/requests/requests.py, _kill_requests), so one look may be too early."""
 
 
-def tear_down(this: SkyCluster, world: World) -> Decision | None:
+def tear_down(this: SkyCluster, world: World, policy: Policy) -> Decision | None:
     """Return the next step towards a cluster that is gone, or None once it is confirmed gone.
 
-    Requests first, rows second. One look, or an answer ClusterDoesNotExist, proves nothing.
+    Requests first, rows second. One look, or an answer ClusterDoesNotExist, proves nothing. Before the first step the log process has its
+    moment.
     """
     if world.active is None or world.cluster is None:
         return Decision(this.status)
     status = records.with_cluster(this.status, world)
+    if not world.active and awaits_log(this, world, policy):
+        return Decision(status, None, SOON_SECONDS)
     others = tuple(request.id for request in world.active if request.name != "down")
     is_going_down = len(others) < len(world.active)
     wants_down_now = not is_going_down and (bool(others) or isinstance(world.cluster, Cluster))

@@ -41,7 +41,7 @@ def an_object(
         generation=generation,
         resource_version="1",
         finalizers=finalizers,
-        deleting=deleting,
+        deleted_at=NOW if deleting else None,
         spec=SkyClusterSpec.model_validate({"task": RUN if task_ is None else task_, "backoffLimit": 0, **spec}),
         status=status or SkyClusterStatus(),
     )

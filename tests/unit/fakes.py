@@ -12,7 +12,7 @@ from skyoperator.api.v1alpha1 import FINALIZER, SkyCluster, SkyClusterStatus
 from skyoperator.kube import Conflict, Gone, Key
 from skyoperator.sky.types import Cluster, ClusterNotUp, Job, Launched, Request, RequestError, UnknownRequest
 
-from tests.unit.build import stored
+from tests.unit.build import NOW, stored
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class FakeKube:
 
     def delete_by_user(self, key: Key) -> None:
         this = self.objects[key.uid]
-        self._put(this.model_copy(update={"deleting": True}))
+        self._put(this.model_copy(update={"deleted_at": NOW}))
         self._tell()
 
     def annotate(self, key: Key, **facts: Any) -> None:
@@ -96,7 +96,7 @@ class FakeKube:
         self._put(self._fresh(this).model_copy(update={"finalizers": (FINALIZER,) if present else ()}))
 
     async def delete(self, this: SkyCluster) -> None:
-        self._put(self._fresh(this).model_copy(update={"deleting": True}))
+        self._put(self._fresh(this).model_copy(update={"deleted_at": NOW}))
         self._tell()
 
     async def config_map(self, namespace: str, name: str) -> dict[str, str] | None:

@@ -87,7 +87,7 @@ def is_seen(this: SkyCluster) -> bool:
 
 
 def deleted(this: SkyCluster) -> SkyCluster:
-    return this.model_copy(update={"deleting": True})
+    return this.model_copy(update={"deleted_at": NOW})
 
 
 def _abandoned(this: SkyCluster) -> SkyCluster:

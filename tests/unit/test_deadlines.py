@@ -156,5 +156,5 @@ class TestTimeToLive:
         assert not isinstance(decide(this, at(10**6, cluster=a_cluster(), jobs=(a_job(),), launch=a_request())).action, DeleteObject)
 
     def test_one_that_is_being_deleted_is_not_deleted_again(self) -> None:
-        this = self.complete().model_copy(update={"deleting": True})
+        this = self.complete().model_copy(update={"deleted_at": NOW})
         assert not isinstance(decide(this, at(100)).action, DeleteObject)

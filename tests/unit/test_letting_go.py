@@ -28,7 +28,7 @@ class TestAbandon:
         abandoned = abandon(this)
         assert subject_of(abandoned) is None
         for deleting in (False, True):
-            decision = decide(abandoned.model_copy(update={"deleting": deleting}), an_outage())
+            decision = decide(abandoned.model_copy(update={"deleted_at": NOW if deleting else None}), an_outage())
             assert decision.action == RemoveFinalizer(leaves_cluster=True)
 
     @pytest.mark.parametrize("this", LIVING.values(), ids=LIVING)
@@ -68,7 +68,7 @@ class TestConfirmLost:
         assert decision.status.cluster is not None
         assert decision.status.cluster.server == "another"
 
-    @pytest.mark.parametrize("this", [COMPLETE_STOPPING, RUNNING.model_copy(update={"deleting": True})], ids=["finished", "deleted"])
+    @pytest.mark.parametrize("this", [COMPLETE_STOPPING, RUNNING.model_copy(update={"deleted_at": NOW})], ids=["finished", "deleted"])
     def test_nothing_is_torn_down_there(self, this: SkyCluster) -> None:
         gone = after(self.confirmed(this), a_world(**ELSEWHERE))
         decision = decide(gone, a_world(**ELSEWHERE))

@@ -364,6 +364,38 @@ class JobRecord(_Model):
     """When it ended."""
     unknown_since: Time | None = None
     """Since when SkyPilot has not been able to tell how it fares."""
+    log: str | None = None
+    """Where its log is read, live and afterwards: a path of the Kubernetes API."""
+    result: ResultRecord | None = None
+    """What it returned, if it returned a value."""
+
+
+class ResultRecord(_Model):
+    """The value that a job returned. The value itself is not here: see docs/logs.md."""
+
+    state: Literal["Collected", "Lost"]
+    """Collected: it can be read. Lost: the job returned one, and not all of it was had."""
+    bytes: int | None = Field(default=None, ge=0)
+    """How long its JSON text is."""
+    sha256: str | None = None
+    """Of its JSON text."""
+
+
+class LogRecord(_Model):
+    """What was kept of the last attempt's log; written by the log process, once the log has ended."""
+
+    attempt: int = Field(ge=1)
+    """Which launch it is of."""
+    state: Literal["Archived", "Incomplete"]
+    """Archived: it was had to its end. Incomplete: message says what is missing."""
+    bytes: int = Field(default=0, ge=0)
+    """How long it is; what the bound cut from its middle is counted."""
+    message: str | None = Field(default=None, max_length=1024)
+    """What is missing, and why."""
+    archived_at: Time | None = None
+    """When that was written."""
+    result: ResultRecord | None = None
+    """What the job returned, if it returned a value."""
 
 
 class FailuresRecord(_Model):
@@ -380,7 +412,7 @@ class FailuresRecord(_Model):
 
 
 class SkyClusterStatus(_Model):
-    """What the controller knows; written by it alone."""
+    """What the controller knows; written by it alone, but for `log`."""
 
     observed_generation: int | None = Field(default=None, ge=-1)
     """The generation of the spec that this status speaks of; -1 until the controller has seen the object."""
@@ -396,6 +428,8 @@ class SkyClusterStatus(_Model):
     """The launch that was last handed to SkyPilot."""
     job: JobRecord | None = None
     """The job, once there is one."""
+    log: LogRecord | None = None
+    """What was kept of its log."""
     failures: FailuresRecord | None = None
     """What went wrong, if anything did."""
     start_time: Time | None = None
@@ -419,13 +453,19 @@ class SkyCluster(BaseModel):
     generation: int
     resource_version: str
     finalizers: tuple[str, ...] = ()
-    deleting: bool = False
+    deleted_at: datetime | None = None
+    """When it was deleted, if it was."""
     abandoned: bool = False
     """Whether it is annotated with ABANDON."""
     confirmed_lost_at: datetime | None = None
     """The time in its annotation CONFIRM_LOST."""
     spec: SkyClusterSpec
     status: SkyClusterStatus
+
+    @property
+    def deleting(self) -> bool:
+        """Whether it was deleted, and waits for its finalizers."""
+        return self.deleted_at is not None
 
     @classmethod
     def from_body(cls, body: dict[str, Any]) -> SkyCluster:
@@ -439,7 +479,7 @@ class SkyCluster(BaseModel):
             generation=meta["generation"],
             resource_version=meta["resourceVersion"],
             finalizers=tuple(meta.get("finalizers", ())),
-            deleting=meta.get("deletionTimestamp") is not None,
+            deleted_at=_moment(meta.get("deletionTimestamp")),
             abandoned=annotations.get(ABANDON) == "true",
             confirmed_lost_at=_moment(annotations.get(CONFIRM_LOST)),
             spec=SkyClusterSpec.model_validate(body["spec"]),

@@ -159,7 +159,7 @@ class SkyPilotClient:
         which costs a quarter of a second of CPU at each request, and slows down nobody who would guess 256 random bits.
         """
         name, password = f"skyoperator-{secrets.token_hex(4)}", secrets.token_urlsafe(32)
-        body = {**_BASE, "csv_content": f"username,password,role\n{name},{_ldap_sha1(password)},admin\n"}
+        body = {**BASE_BODY, "csv_content": f"username,password,role\n{name},{_ldap_sha1(password)},admin\n"}
         answer = await self._http.post_for_json("users/import", body, timeout_seconds=POST_TIMEOUT_SECONDS)
         if self._http.server.parsed(lambda imported: int(imported["success_count"]), answer) != 1:
             raise self._http.server.unreachable(f"made no user for us: {answer.get('creation_errors') or answer.get('parse_errors')}")
@@ -169,14 +169,14 @@ class SkyPilotClient:
         """See `SkyPilot.log_tail`. At most LOG_LIMIT_BYTES; the stream is a 200 even if the request behind it fails."""
         body = {"cluster_name": cluster_name, "job_id": job_id, "follow": False, "tail": lines}
         request_id, raw = await self._http.post_for_stream(
-            "logs", {**_BASE, **body}, timeout_seconds=LOG_TIMEOUT_SECONDS, limit_bytes=LOG_LIMIT_BYTES
+            "logs", {**BASE_BODY, **body}, timeout_seconds=LOG_TIMEOUT_SECONDS, limit_bytes=LOG_LIMIT_BYTES
         )
-        _value(await self._http.outcome(request_id, timeout_seconds=RESULT_TIMEOUT_SECONDS))
+        value_of(await self._http.outcome(request_id, timeout_seconds=RESULT_TIMEOUT_SECONDS))
         return parse.log_text(raw)
 
     async def _provision_log(self, cluster_name: str | None) -> str:
         """Return the end of what the cluster's latest launch did; nothing if it can't be had: the launch's error says enough to go on."""
-        query, body = [("follow", "false"), ("tail", str(PROVISION_LOG_LINES))], {**_BASE, "cluster_name": cluster_name}
+        query, body = [("follow", "false"), ("tail", str(PROVISION_LOG_LINES))], {**BASE_BODY, "cluster_name": cluster_name}
         try:
             raw = await self._http.post_for_file(
                 "provision_logs", body, query, timeout_seconds=RESULT_TIMEOUT_SECONDS, limit_bytes=LOG_LIMIT_BYTES
@@ -190,11 +190,11 @@ class SkyPilotClient:
         return self._each(parse.request, await self._http.get("api/status", params, timeout_seconds=GET_TIMEOUT_SECONDS))
 
     async def _start(self, path: str, body: Mapping[str, Any]) -> str:
-        return await self._http.post(path, {**_BASE, **body}, timeout_seconds=POST_TIMEOUT_SECONDS)
+        return await self._http.post(path, {**BASE_BODY, **body}, timeout_seconds=POST_TIMEOUT_SECONDS)
 
     async def _ask(self, path: str, body: Mapping[str, Any], *, timeout_seconds: float) -> parse.Json:
         request_id = await self._start(path, body)
-        return _value(await self._http.outcome(request_id, timeout_seconds=timeout_seconds))
+        return value_of(await self._http.outcome(request_id, timeout_seconds=timeout_seconds))
 
     def _each(self, parse_one: Callable[[Mapping[str, Any]], _T], rows: parse.Json) -> tuple[_T, ...]:
         return self._http.server.parsed(lambda found: tuple(parse_one(row) for row in found), rows)
@@ -204,7 +204,7 @@ NEVER_SET_UP: Final = "stopped or not properly set up"
 """What the queue of a row fails with that is UP, but has no head (sky/backends/backend_utils.py:3652): the server died in mid-launch, its
 status daemon found the bare node healthy, and nothing can have been submitted to it."""
 
-_BASE: Final[Mapping[str, Any]] = {
+BASE_BODY: Final[Mapping[str, Any]] = {
     "env_vars": USER,
     "entrypoint": "skyoperator",
     "entrypoint_command": "skyoperator",
@@ -224,7 +224,7 @@ def _ldap_sha1(password: str) -> str:
     return "{SHA}" + base64.b64encode(digest).decode()
 
 
-def _value(outcome: parse.Outcome) -> parse.Json:
+def value_of(outcome: parse.Outcome) -> parse.Json:
     """Return the value of a request that reads. Raises what its error means."""
     if outcome.error is None:
         return outcome.value

@@ -59,6 +59,15 @@ class Http:
             await self._require_200(path, response)
             return self._request_id(path, response), await _last_lines(response.content, limit_bytes)
 
+    @asynccontextmanager
+    async def post_for_chunks(
+        self, path: str, body: _Body, params: _Query = (), *, silence_seconds: float
+    ) -> AsyncIterator[tuple[str, AsyncIterator[bytes]]]:
+        """Yield the request id and the streamed answer piece by piece, however long it takes as long as it is never silent for longer."""
+        async with self._answer("POST", path, silence_seconds, params=params, json=body, is_stream=True) as response:
+            await self._require_200(path, response)
+            yield response.headers.get(_REQUEST_ID_HEADER, ""), response.content.iter_any()
+
     async def post_for_file(self, path: str, body: _Body, params: _Query, *, timeout_seconds: float, limit_bytes: int) -> bytes:
         """Return the last whole lines of an answer that is a file of the server's, with no request behind it."""
         async with self._answer("POST", path, timeout_seconds, params=params, json=body) as response:
@@ -87,9 +96,9 @@ class Http:
 
     @asynccontextmanager
     async def _answer(
-        self, method: str, path: str, timeout_seconds: float, *, params: _Query = (), json: _Body | None = None
+        self, method: str, path: str, timeout_seconds: float, *, params: _Query = (), json: _Body | None = None, is_stream: bool = False
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        timeout = aiohttp.ClientTimeout(total=None if is_stream else timeout_seconds, sock_read=timeout_seconds)
         url, headers = self.server.url.joinpath(path), await self._headers()
         try:
             async with self._session.request(

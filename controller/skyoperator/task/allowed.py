@@ -14,6 +14,7 @@ class Policy:
             otherwise a task has to name its own.
         allow_task_keys: Keys of the task that are passed on as they are, though they are refused by default; of `policy.PASSED_ON_REQUEST`.
         default_autostop_minutes: For a cluster without `run` whose object sets no autostop. `check` and `render` don't read it.
+        log_wait_seconds: How long a cluster that is to go waits for the log process to have its job's log; 0 if no logs are kept. Likewise.
     """
 
     allowed_buckets: tuple[str, ...] = ()
@@ -21,3 +22,4 @@ class Policy:
     allowed_infra: tuple[str, ...] = ()
     allow_task_keys: tuple[str, ...] = ()
     default_autostop_minutes: int = 60
+    log_wait_seconds: int = 0

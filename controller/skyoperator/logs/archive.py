@@ -1,0 +1,99 @@
+"""All the logs there are, as readers ask for them: by an object's name."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+
+from skyoperator.logs.collector import Collector
+from skyoperator.logs.objects import Namespaces, Objects
+from skyoperator.logs.store import Store, StoredLog
+from skyoperator.logs.types import Kind, Log, LogKey, NoLogError, Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose logs are asked for."""
+
+    namespace_uid: str
+    uid: str
+    attempt: int | None
+    """The latest one of an object that is there; None for one that is gone: then the latest of which there is a log."""
+
+
+class Archive:
+    """`Logs`, out of what is kept."""
+
+    def __init__(self, store: Store, objects: Objects, collector: Collector, namespaces: Namespaces) -> None:
+        self._store = store
+        self._objects = objects
+        self._collector = collector
+        self._namespaces = namespaces
+
+    async def find(self, wanted: Wanted) -> Log:
+        """See `Logs.find`. Raises KubeError too, where the namespace has to be looked up."""
+        return (await self._found(wanted))[1]
+
+    def following(self, wanted: Wanted, log: Log) -> AbstractAsyncContextManager[None]:
+        """See `Logs.following`."""
+        return self._collector.reading(log.key) if isinstance(log, StoredLog) else nullcontext()
+
+    async def result(self, wanted: Wanted) -> bytes:
+        """See `Logs.result`."""
+        _, log = await self._found(wanted)
+        return await asyncio.to_thread(log.result)
+
+    async def _found(self, wanted: Wanted) -> tuple[LogKey, StoredLog]:
+        owner = await self._owner(wanted)
+        kept = await asyncio.to_thread(self._store.logs_of, owner.namespace_uid, owner.uid)
+        jobs = {key: about.origin.job for key, about in kept if key.kind is wanted.kind}
+        key = chosen(wanted, owner, jobs)
+        log = await asyncio.to_thread(self._store.get, key)
+        if log is None:
+            raise NoLogError(f"The log of {wanted.namespace}/{wanted.name} is no longer kept.")
+        return key, log
+
+    async def _owner(self, wanted: Wanted) -> Owner:
+        named = self._objects.named(wanted.namespace, wanted.name)
+        if named is not None and wanted.uid in {None, named[0].uid}:
+            this, namespace_uid = named
+            return Owner(namespace_uid, this.uid, this.status.launch.attempt if this.status.launch else 0)
+        namespace_uid = await self._namespaces.namespace_uid(wanted.namespace)
+        uid = wanted.uid or await asyncio.to_thread(self._store.find_by_name, namespace_uid, wanted.name)
+        if uid is None:
+            raise NoLogError(f"There is no SkyCluster {wanted.namespace}/{wanted.name}, nor is a log kept of one that was.")
+        return Owner(namespace_uid, uid, None)
+
+
+def chosen(wanted: Wanted, owner: Owner, jobs: dict[LogKey, int | None]) -> LogKey:
+    """Return which of an object's logs is asked for; `jobs` has the job of each of them. Raises NoLogError."""
+    attempts = {key.attempt: key for key in jobs if wanted.job is None or jobs[key] == wanted.job}
+    if wanted.attempt is not None:
+        return _of_attempt(wanted, attempts, wanted.attempt)
+    if wanted.job is not None and attempts:
+        return attempts[max(attempts)]
+    latest = owner.attempt if owner.attempt is not None else max(attempts, default=0)
+    if not wanted.previous:
+        return _of_attempt(wanted, attempts, latest)
+    before = [attempt for attempt in attempts if attempt < latest]
+    return _of_attempt(wanted, attempts, max(before, default=0))
+
+
+def _of_attempt(wanted: Wanted, attempts: dict[int, LogKey], attempt: int) -> LogKey:
+    if attempt in attempts:
+        return attempts[attempt]
+    what = f"{wanted.namespace}/{wanted.name}"
+    if not attempts:
+        said = "It may come once SkyPilot has taken the launch" if wanted.kind is Kind.LAUNCH else "It may come once the job is submitted"
+        raise NoLogError(
+            f"SkyCluster {what} has no {wanted.kind} log{_about(wanted)} yet. {said}; the launch's own is read with provision=true."
+        )
+    there = ", ".join(map(str, sorted(attempts)))
+    raise NoLogError(
+        f"SkyCluster {what} has no {wanted.kind} log of attempt {attempt or 'before'} yet; of these it has: {there} (attempt=N)."
+    )
+
+
+def _about(wanted: Wanted) -> str:
+    return "" if wanted.job is None else f" of job {wanted.job}"

@@ -1,0 +1,220 @@
+"""Keeps each log that is wanted up to date: one task for each, woken by its object, its readers, or time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from typing import Final
+
+from skyoperator.api.v1alpha1 import SkyCluster
+from skyoperator.kube import Key
+from skyoperator.logs.about import Origin
+from skyoperator.logs.store import Store, StoredLog
+from skyoperator.logs.types import Kind, LogKey, State
+from skyoperator.logs.upstream import JobUpstream, LaunchUpstream, StrangeLogError, Upstream
+from skyoperator.logs.wanted import Pull, pulls
+from skyoperator.sky.logs import LogSource
+from skyoperator.sky.types import ClusterNotUp, NoSuchCluster, SkyPilotError
+
+logger = logging.getLogger(__name__)
+
+LAST_CALL_SECONDS: Final = 60.0
+"""How long a log that must be had now is tried for."""
+AGAIN_SECONDS: Final = 2.0
+FOLLOW_LIMIT_BYTES: Final = 64 << 20
+"""A log that is longer is looked at every AGAIN_SECONDS instead of followed: to follow is to be told all of it first."""
+LINGER_SECONDS: Final = 30.0
+"""How long a log is still followed after its last reader has gone: readers that poll come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often, and how many at a time."""
+
+    interval_seconds: float = 30.0
+    at_once: int = 8
+
+
+class Collecting:
+    """One log that is being had."""
+
+    def __init__(self, key: LogKey, pull: Pull, log: StoredLog, source: LogSource, *, pace: Pace, turn: asyncio.Semaphore) -> None:
+        self.key = key
+        self.log = log
+        self._error: SkyPilotError | None = None
+        self._pull = pull
+        self._pace = pace
+        self._turn = turn
+        self._upstream = _upstream(source, log, pull)
+        self._readers = 0
+        self._read_at = float("-inf")
+        self._woken = asyncio.Event()
+
+    def update(self, pull: Pull) -> None:
+        """Take note of what has become of the object."""
+        if pull != self._pull:
+            self._pull = pull
+            self._woken.set()
+
+    def vanished(self) -> None:
+        """Take note that the object no longer calls for this log: what can still be had of it is had now."""
+        if not self._pull.is_last_call:
+            self.update(replace(self._pull, is_last_call=True, was_cut_short=self._pull.kind is Kind.JOB))
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[None]:
+        """While this is open, the log is kept as fresh as can be."""
+        self._readers += 1
+        self._woken.set()
+        try:
+            yield
+        finally:
+            self._readers -= 1
+            self._read_at = asyncio.get_running_loop().time()
+
+    async def run(self) -> None:
+        """Return once the log has ended, one way or the other."""
+        while self.log.state is State.LIVE:
+            self._woken.clear()
+            if self._pull.is_last_call:
+                await self._last_call()
+            elif await self._look():
+                self._finish(State.COMPLETE)
+            else:
+                await self._pause()
+
+    async def _look(self) -> bool:
+        """Look once, or follow. Return whether the log has ended."""
+        if self._is_read and self.log.size <= FOLLOW_LIMIT_BYTES and self._pull.kind is Kind.JOB:
+            return await self._until_woken(self._bring(self._upstream.follow))
+        async with self._turn:
+            return await self._bring(self._upstream.look)
+
+    async def _bring(self, how: Callable[[], Awaitable[bool]]) -> bool:
+        try:
+            has_ended = await how()
+        except StrangeLogError as error:
+            self._finish(State.INCOMPLETE, str(error))
+            return False
+        except SkyPilotError as error:
+            self._error = error
+            return False
+        self._error = None
+        return has_ended
+
+    async def _until_woken(self, following: Awaitable[bool]) -> bool:
+        """Follow until the log ends, its readers are gone for a while, or it is the last call."""
+        task = asyncio.ensure_future(following)
+        watch = asyncio.create_task(self._until_unwanted())
+        try:
+            await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+            return task.done() and task.result()
+        finally:
+            for each in (task, watch):
+                each.cancel()
+                with suppress(asyncio.CancelledError):
+                    await each
+
+    async def _until_unwanted(self) -> None:
+        while self._is_read and not self._pull.is_last_call:
+            self._woken.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), 1.0)
+
+    async def _pause(self) -> None:
+        seconds = AGAIN_SECONDS if self._is_read else self._pace.interval_seconds
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), seconds)
+
+    @property
+    def _is_read(self) -> bool:
+        return self._readers > 0 or asyncio.get_running_loop().time() - self._read_at < LINGER_SECONDS
+
+    async def _last_call(self) -> None:
+        """Get all there is: as SkyPilot says itself of a job that has ended, and by one look at what says no end, or is cut short."""
+        deadline = asyncio.get_running_loop().time() + LAST_CALL_SECONDS
+        while self.log.state is State.LIVE:
+            has_ended = await self._bring(self._upstream.look)
+            if has_ended or (self._error is None and (self._pull.kind is Kind.LAUNCH or self._pull.was_cut_short)):
+                self._finish_whole()
+            elif isinstance(self._error, (NoSuchCluster, ClusterNotUp)) or asyncio.get_running_loop().time() > deadline:
+                self._finish(State.INCOMPLETE, f"The end of the log could not be had: {self._error or 'SkyPilot does not tell it.'}")
+            else:
+                await asyncio.sleep(AGAIN_SECONDS)
+
+    def _finish_whole(self) -> None:
+        if self._pull.was_cut_short:
+            self._finish(State.INCOMPLETE, "The cluster was taken down while the job ran: its last lines may be missing.")
+        else:
+            self._finish(State.COMPLETE)
+
+    def _finish(self, state: State, message: str = "") -> None:
+        if message:
+            logger.warning("The %s log of %s, attempt %d: %s", self.key.kind, self._pull.cluster_name, self.key.attempt, message)
+        self.log.finish(state, message)
+
+
+def _upstream(source: LogSource, log: StoredLog, pull: Pull) -> Upstream:
+    if pull.job_id is None:
+        return LaunchUpstream(source, log, pull.cluster_name)
+    return JobUpstream(source, log, pull.cluster_name, pull.job_id)
+
+
+class Collector:
+    """All logs that are being had."""
+
+    def __init__(self, source: LogSource, store: Store, report: Callable[[Key, LogKey, StoredLog], Awaitable[None]], pace: Pace) -> None:
+        self._source = source
+        self._store = store
+        self._report = report
+        self._pace = pace
+        self._turn = asyncio.Semaphore(pace.at_once)
+        self._collecting: dict[LogKey, Collecting] = {}
+        self._tasks: dict[LogKey, asyncio.Task[None]] = {}
+
+    def saw(self, this: SkyCluster, namespace_uid: str) -> None:
+        """Have the logs that this object calls for; make an end of those of its that it calls for no more."""
+        wanted = {LogKey(namespace_uid, this.uid, pull.attempt, pull.kind): pull for pull in pulls(this)}
+        for key, pull in wanted.items():
+            if key in self._collecting:
+                self._collecting[key].update(pull)
+            else:
+                self._begin(this, key, pull)
+        self._vanish(key for key in self._collecting if key.object_uid == this.uid and key not in wanted)
+
+    def gone(self, uid: str) -> None:
+        """Make an end of the logs of an object that is no more."""
+        self._vanish(key for key in self._collecting if key.object_uid == uid)
+
+    def reading(self, key: LogKey) -> AbstractAsyncContextManager[None]:
+        """While this is open, the log is kept as fresh as can be; nothing needs to be done for one that has ended."""
+        found = self._collecting.get(key)
+        return nullcontext() if found is None else found.reading()
+
+    async def stop(self) -> None:
+        """End all tasks; what they had is kept."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _vanish(self, keys: Iterable[LogKey]) -> None:
+        for key in list(keys):
+            self._collecting[key].vanished()
+
+    def _begin(self, this: SkyCluster, key: LogKey, pull: Pull) -> None:
+        log = self._store.open(key, Origin(namespace=this.namespace, name=this.name, cluster=pull.cluster_name, job_id=pull.job_id))
+        self._collecting[key] = Collecting(key, pull, log, self._source, pace=self._pace, turn=self._turn)
+        self._tasks[key] = asyncio.create_task(self._run(Key(this.namespace, this.name, this.uid), key), name=f"log of {this.name}")
+
+    async def _run(self, of: Key, key: LogKey) -> None:
+        """Have one log to its end, and report that. Whatever goes wrong with it, no other is held up."""
+        collecting = self._collecting[key]
+        try:
+            await collecting.run()
+            await self._report(of, key, collecting.log)
+        except Exception:
+            logger.exception("The %s log of %s, attempt %d, is not had any further.", key.kind, of, key.attempt)

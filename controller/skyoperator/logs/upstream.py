@@ -1,0 +1,188 @@
+"""One log, brought from SkyPilot into the archive: looked at now and then, or followed while somebody reads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final, Protocol
+
+from skyoperator.logs import frames
+from skyoperator.logs.splice import OVERLAP_BYTES, Reading, new_part
+from skyoperator.logs.types import Piece
+from skyoperator.sky.logs import LogSource, gathered
+
+FEWEST_LINES: Final = 64
+MOST_LINES: Final = 1 << 16
+ANSWER_LIMIT_BYTES: Final = 8 << 20
+"""What is held in memory of one answer; what is longer is streamed."""
+
+
+class Sink(Protocol):
+    """Where a log is kept: the part of a StoredLog that is needed here. Its calls block on a disk."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has had so far."""
+
+    def read(self, offset: int, limit_bytes: int) -> Piece:
+        """Return bytes of it."""
+
+    def append(self, data: bytes) -> None:
+        """Keep whole lines."""
+
+    def take_frame(self, line: bytes) -> None:
+        """Keep a line that carries a part of what the job returns."""
+
+
+class StrangeLogError(Exception):
+    """SkyPilot's log is not the one that it was before."""
+
+
+class Upstream(Protocol):
+    """Brings one log. One call at a time."""
+
+    async def look(self) -> bool:
+        """Bring what is new. Return whether that is the end. Raises SkyPilotError, StrangeLogError."""
+
+    async def follow(self) -> bool:
+        """Bring what is new, and what comes until the end of it. Return and raise as `look` does."""
+
+
+class JobUpstream:
+    """The log of one job."""
+
+    def __init__(self, source: LogSource, sink: Sink, cluster_name: str, job_id: int) -> None:
+        self._source = source
+        self._cluster = cluster_name
+        self._job = job_id
+        self._keeper = Keeper(sink)
+        self._lines = FEWEST_LINES
+
+    async def look(self) -> bool:
+        """See `Upstream.look`.
+
+        As few lines as may do are asked for: SkyPilot keeps on its own volume, for a day, all that it ever told (requests.py: log_path).
+        """
+        known = await self._keeper.end_of_known()
+        while known and self._lines <= MOST_LINES:
+            told = await gathered(self._stream(self._lines, follow=False), ANSWER_LIMIT_BYTES)
+            if told is None:
+                break
+            reading = Reading(frames.is_frame, from_the_beginning=False)
+            text = reading.feed(told)
+            rest, has_ended = reading.end()
+            new = new_part(known, text + rest)
+            if new is not None:
+                await self._keeper.keep(new, reading)
+                self._lines = max(FEWEST_LINES, 2 * (known.count(b"\n") + new.count(b"\n")))
+                return has_ended
+            self._lines *= 16
+        self._lines = FEWEST_LINES
+        return await self._all(follow=False)
+
+    async def follow(self) -> bool:
+        """See `Upstream.follow`."""
+        return await self._all(follow=True)
+
+    async def _all(self, *, follow: bool) -> bool:
+        return await self._keeper.keep_beyond(self._stream(None, follow=follow), Reading(frames.is_frame, from_the_beginning=True))
+
+    def _stream(self, lines: int | None, *, follow: bool) -> AsyncGenerator[bytes, None]:
+        return self._source.job_log(self._cluster, self._job, lines=lines, follow=follow)
+
+
+class LaunchUpstream:
+    """The log of a cluster's latest launch. It is short, and has no end that could be told."""
+
+    def __init__(self, source: LogSource, sink: Sink, cluster_name: str) -> None:
+        self._source = source
+        self._cluster = cluster_name
+        self._keeper = Keeper(sink)
+
+    async def look(self) -> bool:
+        """See `Upstream.look`; False always. A launch that SkyPilot has forgotten is sent again: its new log comes behind the old one."""
+        try:
+            await self._all()
+        except StrangeLogError:
+            self._keeper.begin_anew()
+            await self._all()
+        return False
+
+    async def follow(self) -> bool:
+        """See `look`: SkyPilot would end to follow it where it likes (sky/server/stream_utils.py:517)."""
+        return await self.look()
+
+    async def _all(self) -> None:
+        await self._keeper.keep_beyond(self._source.launch_log(self._cluster), Reading(frames.is_frame, from_the_beginning=False))
+
+
+class Keeper:
+    """Writes what is new to a sink."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._base = 0
+        self._known: bytes | None = None
+
+    def begin_anew(self) -> None:
+        """Take what comes for another log, of which nothing is known."""
+        self._base, self._known = self._sink.size, b""
+
+    async def end_of_known(self) -> bytes:
+        """Return the last OVERLAP_BYTES, or all; nothing if there is nothing, or it was not kept."""
+        if self._known is None:
+            start = max(0, self._sink.size - OVERLAP_BYTES)
+            piece = await asyncio.to_thread(self._sink.read, start, OVERLAP_BYTES)
+            self._known = piece.data if piece.offset == start else b""
+        return self._known
+
+    async def keep_beyond(self, chunks: AsyncGenerator[bytes, None], reading: Reading) -> bool:
+        """Keep what of a whole log is beyond what was kept. Return whether it has ended. Raises StrangeLogError."""
+        behind = Skip(self._sink.size - self._base, await self.end_of_known())
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                await self.keep(behind.new(reading.feed(chunk)), reading)
+        rest, has_ended = reading.end()
+        await self.keep(behind.new(rest), reading)
+        behind.check()
+        return has_ended
+
+    async def keep(self, new: bytes, reading: Reading) -> None:
+        """Keep this, and the frames that were read."""
+        taken, reading.frames = reading.frames, []
+        if new or taken:
+            await asyncio.to_thread(self._write, new, taken)
+        if new:
+            self._known = ((self._known or b"") + new)[-OVERLAP_BYTES:]
+
+    def _write(self, new: bytes, taken: list[bytes]) -> None:
+        if new:
+            self._sink.append(new)
+        for line in taken:
+            self._sink.take_frame(line)
+
+
+class Skip:
+    """Lets pass what comes after the first so many bytes, if these end as they are known to."""
+
+    def __init__(self, size: int, known: bytes) -> None:
+        self._left = size
+        self._known = known
+        self._end = b""
+
+    def new(self, text: bytes) -> bytes:
+        """Return what of this is beyond. Raises StrangeLogError."""
+        if self._left == 0:
+            return text
+        behind = text[: self._left]
+        self._left -= len(behind)
+        self._end = (self._end + behind)[-OVERLAP_BYTES:]
+        if self._left == 0:
+            self.check()
+        return text[len(behind) :]
+
+    def check(self) -> None:
+        """Return if the first so many bytes were all there, and ended as known. Raises StrangeLogError."""
+        if self._left > 0 or not self._end.endswith(self._known):
+            raise StrangeLogError("SkyPilot's log of the job is not the one that it was: what was kept is not how it begins.")

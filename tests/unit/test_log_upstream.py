@@ -1,0 +1,202 @@
+"""What SkyPilot tells of a job's log, in any pieces and by any number of looks, is kept once and in order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from skyoperator.logs.splice import Lines, new_part
+from skyoperator.logs.types import Piece
+from skyoperator.logs.upstream import FEWEST_LINES, JobUpstream, LaunchUpstream, StrangeLogError
+from skyoperator.sky.types import ClusterNotUp
+
+HEAD = b"\xe2\x94\x9c\xe2\x94\x80\xe2\x94\x80 Waiting for task resources on 1 node.\n"
+FAREWELL = b"\x1b[0m\x1b[32m\xe2\x9c\x93 Job finished (status: SUCCEEDED).\x1b[0m\x1b[0m\n"
+HEARTBEAT = b'<sky-payload>"heartbeat"</sky-payload>\n'
+FRAME = b"(train, pid=7) [skyoperator:result:1 abcdefgh 1/1 " + b"0" * 64 + b" eJw=]\n"
+
+
+@dataclass
+class SkyPilot:
+    """A job's log the way SkyPilot 0.14.1 tells it (sky/skylet/log_lib.py:718)."""
+
+    log: bytes = HEAD
+    ended: bool = False
+    piece_bytes: int = 1 << 16
+    asked: list[tuple[int | None, bool]] = field(default_factory=list)
+    to_come: list[bytes] = field(default_factory=list)
+    breaks_after: int | None = None
+
+    async def job_log(self, _cluster: str, _job: int, *, lines: int | None, follow: bool) -> AsyncGenerator[bytes, None]:
+        self.asked.append((lines, follow))
+        if lines is None:
+            said = self.log if follow and not self.ended else self.log.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            said = b"INFO: Waiting 1s for the logs to be written...\n" + said
+        else:
+            said = b"".join(self.log.splitlines(keepends=True)[-lines:])
+        for sent, at in enumerate(range(0, len(said), self.piece_bytes)):
+            if sent == self.breaks_after:
+                raise ClusterNotUp("gone in the middle of it")
+            yield said[at : at + self.piece_bytes]
+        while follow and self.to_come:
+            self.log += self.to_come[0]
+            yield HEARTBEAT
+            yield self.to_come.pop(0)
+        if self.ended or follow:
+            yield FAREWELL
+
+    async def launch_log(self, _cluster: str) -> AsyncGenerator[bytes, None]:
+        yield self.log
+
+
+@dataclass
+class Kept:
+    """Where it is kept."""
+
+    data: bytes = b""
+    frames: list[bytes] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def read(self, offset: int, limit_bytes: int) -> Piece:
+        return Piece(offset, self.data[offset : offset + limit_bytes])
+
+    def append(self, data: bytes) -> None:
+        assert data
+        self.data += data
+
+    def take_frame(self, line: bytes) -> None:
+        self.frames.append(line)
+
+
+def upstream(sky: SkyPilot, kept: Kept) -> JobUpstream:
+    return JobUpstream(sky, kept, "train-abc", 1)
+
+
+def canonical(log: bytes) -> bytes:
+    lines = log.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+    return b"\n".join(line for line in lines if FRAME.strip() not in line)
+
+
+WORDS = st.lists(
+    st.sampled_from([b"step\n", b"step 1\n", b"10%\r", b"windows\r\n", b"\xe2\x98\x83 no end", b"\n", b"x" * 700 + b"\n", FRAME])
+)
+
+
+@given(parts=st.lists(WORDS, min_size=1, max_size=6), piece_bytes=st.integers(1, 40), restart=st.booleans(), live=st.booleans())
+async def test_any_number_of_looks_keeps_the_log_once(parts: list[list[bytes]], piece_bytes: int, restart: bool, live: bool) -> None:
+    sky, kept = SkyPilot(piece_bytes=piece_bytes), Kept()
+    looking = upstream(sky, kept)
+    for words in parts:
+        sky.log += b"".join(words)
+        assert not await looking.look()
+        assert canonical(sky.log).startswith(kept.data)
+        looking = upstream(sky, kept) if restart else looking
+    if live:
+        sky.to_come = [b"at the end", b" a line\n"]
+        assert await looking.follow()
+    else:
+        sky.ended = True
+        assert await looking.look()
+    assert kept.data == canonical(sky.log)
+    assert all(FRAME in line for line in kept.frames)
+    assert bool(kept.frames) == (FRAME in sky.log)
+
+
+@given(text=st.lists(st.sampled_from([b"a", b"\r", b"\n", b"\r\n", HEARTBEAT, b"<sky-"])), cuts=st.lists(st.integers(1, 9)))
+def test_lines_are_the_same_in_any_pieces(text: list[bytes], cuts: list[int]) -> None:
+    told, lines, read, at = b"".join(text), Lines(), b"", 0
+    for length in [*cuts, len(told)]:
+        read += lines.feed(told[at : at + length])
+        at += length
+    assert read + lines.rest() == canonical(told.replace(HEARTBEAT, b""))
+
+
+async def test_a_look_asks_for_little_and_for_more_only_if_that_was_too_little() -> None:
+    sky, kept = SkyPilot(), Kept()
+    looking = upstream(sky, kept)
+    await looking.look()
+    sky.log += b"".join(b"line %d of many that are of some length\n" % number for number in range(10_000))
+    sky.asked.clear()
+    await looking.look()
+    assert sky.asked == [(FEWEST_LINES, False), (FEWEST_LINES * 16, False), (FEWEST_LINES * 16**2, False)]
+    sky.asked.clear()
+    await looking.look()
+    assert [lines for lines, _ in sky.asked] == [20_002]
+    await looking.look()
+    sky.asked.clear()
+    await looking.look()
+    (asked,) = sky.asked
+    assert asked[0] is not None
+    assert asked[0] < 3 * FEWEST_LINES
+    assert kept.data == sky.log
+
+
+def test_what_could_be_in_two_places_is_in_none() -> None:
+    assert new_part(b"step\n", b"step\nstep\n") is None
+    assert new_part(b"step\n", b"other\n") is None
+    assert new_part(b"", b"other\n") is None
+    assert new_part(b"step\n", b"old\nstep\nnew\n") == b"new\n"
+
+
+async def test_a_log_of_another_job_is_never_put_behind_ours() -> None:
+    sky, kept = SkyPilot(log=HEAD + b"epoch 1\nepoch 2\n"), Kept()
+    looking = upstream(sky, kept)
+    await looking.look()
+    for other in (HEAD + b"epoch 9\nepoch 9\nepoch 9\n", HEAD):
+        sky.log, before = other, kept.data
+        with pytest.raises(StrangeLogError):
+            await looking.look()
+        assert kept.data == before
+
+
+async def test_a_stream_that_breaks_is_taken_up_where_it_was() -> None:
+    sky, kept = SkyPilot(log=HEAD + b"one\ntwo\nthree\nfour\n", piece_bytes=8, breaks_after=6), Kept()
+    looking = upstream(sky, kept)
+    with pytest.raises(ClusterNotUp):
+        await looking.follow()
+    assert sky.log.startswith(kept.data)
+    sky.breaks_after, sky.ended = None, True
+    assert await looking.look()
+    assert kept.data == sky.log
+
+
+async def test_what_a_job_says_like_skypilot_is_the_jobs() -> None:
+    sky, kept = SkyPilot(log=HEAD + FAREWELL + b"and on\n"), Kept()
+    looking = upstream(sky, kept)
+    assert not await looking.look()
+    sky.ended = True
+    assert await looking.look()
+    assert kept.data == HEAD + FAREWELL + b"and on\n"
+
+
+async def test_a_flood_is_streamed_and_never_held() -> None:
+    sky, kept = SkyPilot(), Kept()
+    looking = upstream(sky, kept)
+    await looking.look()
+    sky.log += b"y" * 1000 + b"\n"
+    sky.log += b"".join(b"%07d " % number + b"z" * 200_000 + b"\n" for number in range(60))
+    sky.ended = True
+    assert await looking.look()
+    assert sky.asked[-1] == (None, False)
+    assert re.findall(rb"^\d{7}", kept.data, re.MULTILINE) == [b"%07d" % number for number in range(60)]
+
+
+async def test_a_launch_that_is_sent_again_has_both_its_logs() -> None:
+    sky, kept = SkyPilot(log=b"looking for a node\n"), Kept()
+    looking = LaunchUpstream(sky, kept, "train-abc")
+    await looking.look()
+    sky.log += b"found one\n"
+    await looking.look()
+    await looking.look()
+    sky.log = b"looking for a node again\n"
+    await looking.look()
+    sky.log += b"none\n"
+    await looking.look()
+    assert kept.data == b"looking for a node\nfound one\nlooking for a node again\nnone\n"

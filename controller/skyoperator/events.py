@@ -28,7 +28,7 @@ def key_of(event: Event) -> Key:
 
 
 def what_matters(body: Mapping[str, Any]) -> tuple[object, ...]:
-    """Return what of the object calls for a pass: a status write of the controller's own changes none of it, one of the log process does."""
+    """Return what of the object calls for a pass: nothing that the controller writes into the status itself."""
     meta, status = body["metadata"], body.get("status") or {}
     annotations = meta.get("annotations") or {}
     words = tuple(annotations.get(key) for key in (ABANDON, CONFIRM_LOST))

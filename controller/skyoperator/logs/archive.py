@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from skyoperator.logs.collector import Collector
 from skyoperator.logs.objects import Namespaces, Objects
-from skyoperator.logs.store import Store, StoredLog
+from skyoperator.logs.store import Store
+from skyoperator.logs.stored_log import StoredLog
 from skyoperator.logs.types import Kind, Log, LogKey, NoLogError, Wanted
 
 
@@ -35,7 +36,7 @@ class Archive:
         """See `Logs.find`. Raises KubeError too, where the namespace has to be looked up."""
         return (await self._found(wanted))[1]
 
-    def following(self, wanted: Wanted, log: Log) -> AbstractAsyncContextManager[None]:
+    def following(self, log: Log) -> AbstractAsyncContextManager[None]:
         """See `Logs.following`."""
         return self._collector.reading(log.key) if isinstance(log, StoredLog) else nullcontext()
 

@@ -12,7 +12,8 @@ from typing import Final
 from skyoperator.api.v1alpha1 import SkyCluster
 from skyoperator.kube import Key
 from skyoperator.logs.about import Origin
-from skyoperator.logs.store import Store, StoredLog
+from skyoperator.logs.store import Store
+from skyoperator.logs.stored_log import StoredLog
 from skyoperator.logs.types import Kind, LogKey, State
 from skyoperator.logs.upstream import JobUpstream, LaunchUpstream, StrangeLogError, Upstream
 from skyoperator.logs.wanted import Pull, pulls
@@ -206,7 +207,7 @@ class Collector:
             self._collecting[key].vanished()
 
     def _begin(self, this: SkyCluster, key: LogKey, pull: Pull) -> None:
-        log = self._store.open(key, Origin(namespace=this.namespace, name=this.name, cluster=pull.cluster_name, job_id=pull.job_id))
+        log = self._store.open(key, Origin(namespace=this.namespace, name=this.name, cluster=pull.cluster_name, job=pull.job_id))
         self._collecting[key] = Collecting(key, pull, log, self._source, pace=self._pace, turn=self._turn)
         self._tasks[key] = asyncio.create_task(self._run(Key(this.namespace, this.name, this.uid), key), name=f"log of {this.name}")
 

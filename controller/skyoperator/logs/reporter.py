@@ -58,8 +58,10 @@ class Reporter:
         if key.kind is not Kind.JOB:
             return
         record = (await asyncio.to_thread(record_of, key, log, datetime.now(UTC))).model_dump(mode="json", by_alias=True)
-        while not await self._is_written(of, record):
+        is_written = await self._is_written(of, record)
+        while not is_written:
             await asyncio.sleep(AGAIN_SECONDS)
+            is_written = await self._is_written(of, record)
 
     async def _is_written(self, of: Key, record: Mapping[str, Any]) -> bool:
         """Write it; return False if that is to be tried again. What is written already is left alone."""

@@ -1,0 +1,232 @@
+"""Each log is had to its end, once, and told of: by SkyPilot as it is faked in test_log_upstream, on a real folder."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from skyoperator.api.v1alpha1 import SkyCluster
+from skyoperator.kube import Key
+from skyoperator.logs.collector import Collector, Pace
+from skyoperator.logs.store import Store
+from skyoperator.logs.stored_log import Limits, StoredLog
+from skyoperator.logs.types import Kind, LogKey, State
+from skyoperator.sky.types import JobStatus, NoSuchCluster, SkyPilotUnreachable
+
+from tests.unit.build import RUN, a_world, after, an_object, edited
+from tests.unit.states import deleted, going_up, launched, with_job
+from tests.unit.test_log_upstream import HEAD, SkyPilot
+
+NAMESPACE_UID = "0f0f"
+LIMITS = Limits(log_bytes=1 << 20, total_bytes=1 << 24, segment_bytes=1 << 12, retention=timedelta(days=1))
+SECONDS = 20.0
+
+
+@dataclass
+class Sky(SkyPilot):
+    """SkyPilot with a launch's log, that can be away."""
+
+    launch: bytes = b"looking for a node\n"
+    error: Exception | None = None
+    looks: int = 0
+    following: int = 0
+    more: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def job_log(self, cluster: str, job: int, *, lines: int | None, follow: bool) -> AsyncGenerator[bytes, None]:
+        self.looks += 1
+        if self.error:
+            raise self.error
+        async for chunk in super().job_log(cluster, job, lines=lines, follow=False):
+            yield chunk
+        self.following += follow
+        try:
+            while follow and not self.ended:
+                await self.more.wait()
+                self.more.clear()
+                while self.to_come:
+                    yield self.to_come.pop(0)
+        finally:
+            self.following -= follow
+
+    async def launch_log(self, _cluster: str) -> AsyncGenerator[bytes, None]:
+        if self.error:
+            raise self.error
+        yield self.launch
+
+
+@dataclass
+class Stage:
+    """A collector, and what it told."""
+
+    sky: Sky
+    store: Store
+    told: list[Key] = field(default_factory=list)
+    pace: Pace = field(default_factory=lambda: Pace(interval_seconds=0.01))
+
+    async def report(self, of: Key, key: LogKey, _log: StoredLog) -> None:
+        if key.kind is Kind.JOB:
+            self.told.append(of)
+
+    def collector(self) -> Collector:
+        return Collector(self.sky, self.store, self.report, self.pace)
+
+    def log(self, this: SkyCluster, kind: Kind = Kind.JOB) -> StoredLog:
+        log = self.store.get(LogKey(NAMESPACE_UID, this.uid, 1, kind))
+        assert log is not None
+        return log
+
+    def data(self, this: SkyCluster, kind: Kind = Kind.JOB) -> bytes:
+        log = self.log(this, kind)
+        data = b""
+        while len(data) < log.size:
+            data += log.read(len(data), 1 << 20).data
+        return data
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(Sky(), Store(tmp_path / "logs", LIMITS))
+
+
+@pytest.fixture
+async def collector(stage: Stage) -> AsyncIterator[Collector]:
+    found = stage.collector()
+    yield found
+    await found.stop()
+
+
+async def until(what: Callable[[], object]) -> None:
+    async with asyncio.timeout(SECONDS):
+        while not what():
+            await asyncio.sleep(0.005)
+
+
+def with_running_job() -> SkyCluster:
+    return after(an_object(RUN), a_world(), going_up(), launched(1), with_job(JobStatus.RUNNING))
+
+
+async def test_a_log_is_had_while_the_job_runs_and_to_its_end(stage: Stage, collector: Collector) -> None:
+    this = with_running_job()
+    collector.saw(this, NAMESPACE_UID)
+    await until(lambda: stage.data(this) == HEAD)
+    stage.sky.log += b"epoch 1\n"
+    await until(lambda: stage.data(this) == HEAD + b"epoch 1\n")
+    stage.sky.log += b"epoch 2\nno end"
+    stage.sky.ended = True
+    await until(lambda: stage.log(this).state is State.COMPLETE)
+    assert stage.data(this) == HEAD + b"epoch 1\nepoch 2\nno end"
+    await until(lambda: stage.told == [Key("ml", "train", this.uid)])
+    assert stage.data(this, Kind.LAUNCH) == stage.sky.launch
+    assert stage.log(this, Kind.LAUNCH).state is State.COMPLETE
+
+
+async def test_the_launch_is_had_before_there_is_a_job_and_when_it_failed(stage: Stage, collector: Collector) -> None:
+    this = after(an_object(RUN), a_world(), going_up())
+    collector.saw(this, NAMESPACE_UID)
+    await until(lambda: stage.data(this, Kind.LAUNCH) == stage.sky.launch)
+    assert stage.log(this, Kind.LAUNCH).state is State.LIVE
+    stage.sky.launch += b"no node has room\n"
+    collector.saw(deleted(this), NAMESPACE_UID)
+    await until(lambda: stage.log(this, Kind.LAUNCH).state is State.COMPLETE)
+    assert stage.data(this, Kind.LAUNCH) == stage.sky.launch
+
+
+async def test_an_object_without_a_launch_calls_for_nothing(stage: Stage, collector: Collector) -> None:
+    this = an_object(RUN)
+    collector.saw(this, NAMESPACE_UID)
+    await asyncio.sleep(0)
+    assert stage.store.logs_of(NAMESPACE_UID, this.uid) == []
+
+
+@pytest.mark.parametrize("how", ["deleted", "suspended", "gone"])
+async def test_a_cluster_that_goes_gives_its_log_a_last_look(stage: Stage, how: str) -> None:
+    stage.pace = Pace(interval_seconds=3600)
+    collector, this = stage.collector(), with_running_job()
+    collector.saw(this, NAMESPACE_UID)
+    await until(lambda: stage.data(this) == HEAD)
+    stage.sky.log += b"last words\n"
+    match how:
+        case "deleted":
+            collector.saw(deleted(this), NAMESPACE_UID)
+        case "suspended":
+            collector.saw(after(edited(this, suspend=True), with_job(JobStatus.RUNNING)), NAMESPACE_UID)
+        case _:
+            collector.gone(this.uid)
+    await until(lambda: stage.told)
+    assert stage.data(this) == HEAD + b"last words\n"
+    assert stage.log(this).state is State.INCOMPLETE
+    assert "taken down while the job ran" in stage.log(this).message
+    await collector.stop()
+
+
+async def test_a_server_that_is_away_loses_nothing(stage: Stage, collector: Collector) -> None:
+    this = with_running_job()
+    collector.saw(this, NAMESPACE_UID)
+    await until(lambda: stage.data(this) == HEAD)
+    stage.sky.error = SkyPilotUnreachable("away")
+    looks = stage.sky.looks
+    await until(lambda: stage.sky.looks > looks + 2)
+    assert stage.log(this).state is State.LIVE
+    stage.sky.log += b"meanwhile\n"
+    stage.sky.error, stage.sky.ended = None, True
+    await until(lambda: stage.log(this).state is State.COMPLETE)
+    assert stage.data(this) == HEAD + b"meanwhile\n"
+
+
+async def test_a_cluster_that_is_gone_already_is_said_to_be(stage: Stage, collector: Collector) -> None:
+    stage.sky.error = NoSuchCluster("Cluster train does not exist.")
+    this = after(with_running_job(), with_job(JobStatus.FAILED))
+    collector.saw(this, NAMESPACE_UID)
+    await until(lambda: stage.told)
+    assert stage.log(this).state is State.INCOMPLETE
+    assert "does not exist" in stage.log(this).message
+
+
+async def test_a_process_that_is_started_again_goes_on_where_it_was(stage: Stage, tmp_path: Path) -> None:
+    this, first = with_running_job(), stage.collector()
+    stage.sky.log += b"one\n" * 3
+    first.saw(this, NAMESPACE_UID)
+    await until(lambda: stage.data(this) == stage.sky.log)
+    await first.stop()
+    again = Stage(stage.sky, Store(tmp_path / "logs", LIMITS))
+    second = again.collector()
+    stage.sky.log += b"two\n"
+    stage.sky.ended = True
+    second.saw(this, NAMESPACE_UID)
+    await until(lambda: again.told)
+    assert again.data(this) == HEAD + b"one\n" * 3 + b"two\n"
+    await second.stop()
+
+
+async def test_readers_share_one_stream_and_it_ends_with_the_last_of_them(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skyoperator.logs.collector.LINGER_SECONDS", 0.05)
+    stage.pace = Pace(interval_seconds=3600)
+    collector, this = stage.collector(), with_running_job()
+    collector.saw(this, NAMESPACE_UID)
+    await until(lambda: stage.data(this) == HEAD)
+    key = stage.log(this).key
+    async with collector.reading(key), collector.reading(key):
+        await until(lambda: stage.sky.following == 1)
+        stage.sky.to_come.append(b"live\n")
+        stage.sky.more.set()
+        await until(lambda: stage.data(this) == HEAD + b"live\n")
+        assert stage.sky.following == 1
+    await until(lambda: stage.sky.following == 0)
+    stage.sky.log += b"live\n"
+    await collector.stop()
+
+
+async def test_one_log_that_cannot_be_had_holds_up_no_other(stage: Stage, collector: Collector) -> None:
+    stuck, this = with_running_job(), with_running_job()
+    stuck = stuck.model_copy(update={"uid": "ffff", "name": "stuck"})
+    stage.sky.error = SkyPilotUnreachable("away")
+    collector.saw(stuck, NAMESPACE_UID)
+    await until(lambda: stage.sky.looks)
+    stage.sky.error = None
+    stage.sky.ended = True
+    collector.saw(this, NAMESPACE_UID)
+    await until(lambda: stage.log(this).state is State.COMPLETE)

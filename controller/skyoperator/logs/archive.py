@@ -10,7 +10,7 @@ from skyoperator.logs.collector import Collector
 from skyoperator.logs.objects import Namespaces, Objects
 from skyoperator.logs.store import Store
 from skyoperator.logs.stored_log import StoredLog
-from skyoperator.logs.types import Kind, Log, LogKey, NoLogError, Wanted
+from skyoperator.logs.types import Kind, Log, LogKey, NoLogError, NoObjectError, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Archive:
         namespace_uid = await self._namespaces.namespace_uid(wanted.namespace)
         uid = wanted.uid or await asyncio.to_thread(self._store.find_by_name, namespace_uid, wanted.name)
         if uid is None:
-            raise NoLogError(f"There is no SkyCluster {wanted.namespace}/{wanted.name}, nor is a log kept of one that was.")
+            raise NoObjectError(f"There is no SkyCluster {wanted.namespace}/{wanted.name}, nor is a log kept of one that was.")
         return Owner(namespace_uid, uid, None)
 
 

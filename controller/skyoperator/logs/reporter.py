@@ -57,7 +57,7 @@ class Reporter:
         """Tell of a job's log; return once that is written, or the object is gone. A launch's log is not told of."""
         if key.kind is not Kind.JOB:
             return
-        record = (await asyncio.to_thread(record_of, key, log, datetime.now(UTC))).model_dump(mode="json", by_alias=True)
+        record = (await asyncio.to_thread(record_of, key, log, datetime.now(UTC))).model_dump(mode="json", by_alias=True, exclude_none=True)
         is_written = await self._is_written(of, record)
         while not is_written:
             await asyncio.sleep(AGAIN_SECONDS)

@@ -78,6 +78,10 @@ class NoLogError(LookupError):
     """There is no such log; says what there is instead, and what to do."""
 
 
+class NoObjectError(NoLogError):
+    """There is no such log, and no object that could get one: waiting for it is in vain."""
+
+
 class ResultLostError(LookupError):
     """The job returned a value, but it can't be had any more; says why."""
 

@@ -10,11 +10,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
-
-import kopf
 
 from skyoperator import handlers, probes
 from skyoperator.admission import Admission
@@ -27,6 +25,7 @@ from skyoperator.metrics import REGISTRY, Held, Launches, Objects, Orphaned
 from skyoperator.observe import Observer
 from skyoperator.orphan_registry import OrphanRegistry
 from skyoperator.orphans import Orphans, instance_label
+from skyoperator.process import configure_logging, until_one_ends
 from skyoperator.reconcile import Reconciler
 from skyoperator.settings import Settings, SettingsError
 from skyoperator.sky.client import POST_TIMEOUT_SECONDS, SkyPilotClient
@@ -132,26 +131,6 @@ async def acquire(lease: Lease) -> None:
         await waiting
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
-
-
-async def until_one_ends(*parts: Awaitable[None], then: Callable[[], Awaitable[None]]) -> None:
-    """Run all parts until one of them ends, do `then` while the others go on, and cancel them. Raises what the first one raised."""
-    tasks = [asyncio.ensure_future(part) for part in parts]
-    done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    await then()
-    for task in rest:
-        task.cancel()
-    await asyncio.gather(*rest, return_exceptions=True)
-    for task in done:
-        task.result()
-
-
-def configure_logging(level: str) -> None:
-    """Log JSON lines. kopf reports each watch event it has handed on: of use to nobody but who debugs it."""
-    kopf.configure(log_format=kopf.LogFormat.JSON)
-    logging.getLogger().setLevel(level)
-    if level != "DEBUG":
-        logging.getLogger("kopf.objects").setLevel(logging.WARNING)
 
 
 def main() -> int:

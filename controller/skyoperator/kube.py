@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from base64 import b64decode
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 TIMEOUT_SECONDS: Final = 15.0
 EVENT_NOTE_LIMIT: Final = 1024
 """events.k8s.io/v1 refuses a longer `note`, in bytes."""
+PAGE: Final = 100
+"""Objects that are listed at once: only their uids are kept."""
 
 Json: TypeAlias = dict[str, Any]
 
@@ -121,6 +123,27 @@ async def _discover(client: ApiClient, path: str, what: str) -> set[str]:
     return {str(found["name"]) for found in json.loads(body)[what]}
 
 
+async def uids(client: ApiClient, namespaces: Collection[str]) -> frozenset[str]:
+    """Return the uids of all SkyClusters in these namespaces; in all, if there are none. Raises KubeError."""
+    found: set[str] = set()
+    for namespace in namespaces or ("",):
+        with _explained("list", f"{PLURAL} in {namespace or 'all namespaces'}"):
+            page = await _page(client, namespace, None)
+            found.update(item["metadata"]["uid"] for item in page["items"])
+            while going_on := page["metadata"].get("continue"):
+                page = await _page(client, namespace, going_on)
+                found.update(item["metadata"]["uid"] for item in page["items"])
+    return frozenset(found)
+
+
+async def _page(client: ApiClient, namespace: str, going_on: str | None) -> Json:
+    api = CustomObjectsApi(client)
+    how: Json = {"limit": PAGE, "_continue": going_on, "_request_timeout": TIMEOUT_SECONDS}
+    if not namespace:
+        return cast("Json", await api.list_cluster_custom_object(GROUP, VERSION, PLURAL, **how))
+    return cast("Json", await api.list_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, **how))
+
+
 class KubeApi:
     """Kube, over HTTP."""
 
@@ -154,10 +177,17 @@ class KubeApi:
 
     async def merge_status(self, key: Key, status: Mapping[str, Any]) -> None:
         """Write these fields of the status, whatever the others are. Raises Gone, Conflict if the name is another object's, KubeError."""
-        path = f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/{PLURAL}/{{name}}/status"
-        body = {"metadata": {"uid": key.uid}, "status": status}
         with _explained("write the status of", key):
-            await self.call("PATCH", path, {"namespace": key.namespace, "name": key.name}, body)
+            await self._api.patch_namespaced_custom_object_status(
+                GROUP,
+                VERSION,
+                key.namespace,
+                PLURAL,
+                key.name,
+                {"metadata": {"uid": key.uid}, "status": status},
+                _content_type="application/merge-patch+json",
+                _request_timeout=TIMEOUT_SECONDS,
+            )
 
     async def namespace_uid(self, name: str) -> str:
         """Return the uid of a namespace. Raises KubeError."""

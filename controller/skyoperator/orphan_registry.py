@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Final
 
 import aiohttp
 from kubernetes.aio.client.api.custom_objects_api import CustomObjectsApi
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
 
-from skyoperator.api.v1alpha1 import GROUP, PLURAL, VERSION
-from skyoperator.kube import TIMEOUT_SECONDS, KubeError
+from skyoperator.api.v1alpha1 import GROUP
+from skyoperator.kube import TIMEOUT_SECONDS, KubeError, uids
 from skyoperator.lease import Lease
 from skyoperator.orphans import as_text, from_text
 
 RELEASED: Final = f"{GROUP}/released-clusters"
-PAGE: Final = 100
-"""Objects read at once: only their uids are kept."""
 
 
 class OrphanRegistry:
@@ -27,29 +25,14 @@ class OrphanRegistry:
 
     def __init__(self, client: ApiClient, lease: Lease, *, namespaces: Sequence[str], instance: str) -> None:
         self._api = CustomObjectsApi(client)
+        self._client = client
         self._lease = lease
         self._namespaces = namespaces
         self._instance = instance
 
     async def uids(self) -> frozenset[str]:
         """See `Registry.uids`."""
-        found: set[str] = set()
-        with _explained("list SkyClusters"):
-            for namespace in self._namespaces or (None,):
-                page = await self._page(namespace, None)
-                found.update(item["metadata"]["uid"] for item in page["items"])
-                while going_on := page["metadata"].get("continue"):
-                    page = await self._page(namespace, going_on)
-                    found.update(item["metadata"]["uid"] for item in page["items"])
-        return frozenset(found)
-
-    async def _page(self, namespace: str | None, going_on: str | None) -> dict[str, Any]:
-        how: dict[str, Any] = {"limit": PAGE, "_continue": going_on, "_request_timeout": TIMEOUT_SECONDS}
-        if namespace is None:
-            page = await self._api.list_cluster_custom_object(GROUP, VERSION, PLURAL, **how)
-        else:
-            page = await self._api.list_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, **how)
-        return cast("dict[str, Any]", page)
+        return await uids(self._client, self._namespaces)
 
     async def released(self) -> Mapping[str, datetime]:
         """See `Registry.released`."""

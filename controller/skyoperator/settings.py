@@ -46,24 +46,25 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """Return the settings. Raises SettingsError."""
         return cls(
-            skypilot_endpoint=_required(environment, "SKYPILOT_ENDPOINT").rstrip("/"),
-            credentials_dir=Path(_required(environment, "CREDENTIALS_DIR")),
+            skypilot_endpoint=required(environment, "SKYPILOT_ENDPOINT").rstrip("/"),
+            credentials_dir=Path(required(environment, "CREDENTIALS_DIR")),
             login_secret=environment.get(PREFIX + "LOGIN_SECRET", ""),
-            namespaces=tuple(name.strip() for name in environment.get(PREFIX + "NAMESPACES", "").split(",") if name.strip()),
-            instance=_required(environment, "INSTANCE"),
-            lease_namespace=_required(environment, "LEASE_NAMESPACE"),
-            lease_name=_required(environment, "LEASE_NAME"),
+            namespaces=served_namespaces(environment),
+            instance=required(environment, "INSTANCE"),
+            lease_namespace=required(environment, "LEASE_NAMESPACE"),
+            lease_name=required(environment, "LEASE_NAME"),
             holder=environment.get(PREFIX + "POD_NAME") or socket.gethostname(),
             policy=replace(
-                _policy(environment.get(PREFIX + "POLICY") or "{}"), log_wait_seconds=_whole(environment, "LOG_WAIT_SECONDS", "0")
+                _policy(environment.get(PREFIX + "POLICY") or "{}"), log_wait_seconds=whole(environment, "LOG_WAIT_SECONDS", "0")
             ),
-            http_port=_port(environment.get(PREFIX + "HTTP_PORT", "8080")),
+            http_port=port(environment, "HTTP_PORT", "8080"),
             log_level=environment.get(PREFIX + "LOG_LEVEL", "INFO").upper(),
-            max_in_flight_launches=_positive(environment, "MAX_IN_FLIGHT_LAUNCHES", "8"),
+            max_in_flight_launches=positive(environment, "MAX_IN_FLIGHT_LAUNCHES", "8"),
         )
 
 
-def _required(environment: Mapping[str, str], name: str) -> str:
+def required(environment: Mapping[str, str], name: str) -> str:
+    """Return a variable that the chart sets. Raises SettingsError if it is not there."""
     value = environment.get(PREFIX + name, "")
     if not value:
         raise SettingsError(f"{PREFIX}{name} is not set; the Helm chart sets it, see deploy/helm/skyoperator")
@@ -79,21 +80,30 @@ def _policy(text: str) -> Policy:
         raise SettingsError(f"{error}; correct it in the values of the Helm chart, from which {PREFIX}POLICY is made") from error
 
 
-def _whole(environment: Mapping[str, str], name: str, default: str) -> int:
+def whole(environment: Mapping[str, str], name: str, default: str) -> int:
+    """Return a number, 0 or more. Raises SettingsError."""
     text = environment.get(PREFIX + name) or default
     if not (text.isascii() and text.isdecimal()):
         raise SettingsError(f"{PREFIX}{name} must be a whole number, not {text!r}")
     return int(text)
 
 
-def _positive(environment: Mapping[str, str], name: str, default: str) -> int:
+def served_namespaces(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return where SkyClusters are served; none means everywhere."""
+    return tuple(name.strip() for name in environment.get(PREFIX + "NAMESPACES", "").split(",") if name.strip())
+
+
+def positive(environment: Mapping[str, str], name: str, default: str) -> int:
+    """Return a number above 0. Raises SettingsError."""
     text = environment.get(PREFIX + name) or default
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
         raise SettingsError(f"{PREFIX}{name} must be a whole number above 0, not {text!r}")
     return int(text)
 
 
-def _port(text: str) -> int:
+def port(environment: Mapping[str, str], name: str, default: str) -> int:
+    """Return a port number. Raises SettingsError."""
+    text = environment.get(PREFIX + name, default)
     if not text.isdecimal() or not 0 <= int(text) <= 65535:
-        raise SettingsError(f"{PREFIX}HTTP_PORT must be a port number, not {text!r}")
+        raise SettingsError(f"{PREFIX}{name} must be a port number, not {text!r}")
     return int(text)

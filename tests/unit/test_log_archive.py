@@ -205,7 +205,7 @@ async def test_each_event_is_taken_in_order_and_each_namespace_asked_once_for_an
     await asyncio.sleep(0.01)
     assert listener.said == [("aa", "a1"), ("aa", "a1"), ("bb", "a1")]
     assert kubernetes.asked == 2
-    objects.forget_all_but(frozenset({"bb"}))
+    objects.forget(objects.uids() - {"bb"})
     assert listener.said[3:] == [("aa", "gone")]
     assert objects.named("ml", "train") is None
     task.cancel()

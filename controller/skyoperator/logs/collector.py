@@ -12,6 +12,7 @@ from typing import Final
 from skyoperator.api.v1alpha1 import SkyCluster
 from skyoperator.kube import Key
 from skyoperator.logs.about import Origin
+from skyoperator.logs.metrics import ENDED
 from skyoperator.logs.store import Store
 from skyoperator.logs.stored_log import StoredLog
 from skyoperator.logs.types import Kind, LogKey, State
@@ -155,6 +156,7 @@ class Collecting:
     def _finish(self, state: State, message: str = "") -> None:
         if message:
             logger.warning("The %s log of %s, attempt %d: %s", self.key.kind, self._pull.cluster_name, self.key.attempt, message)
+        ENDED.labels(state).inc()
         self.log.finish(state, message)
 
 

@@ -78,9 +78,13 @@ class Objects:
         self._namespace_uids.pop(this.uid, None)
         self._listener.gone(this.uid)
 
-    def forget_all_but(self, uids: frozenset[str]) -> None:
+    def uids(self) -> frozenset[str]:
+        """Return the uids of the objects that are known."""
+        return frozenset(this.uid for this in self._by_name.values())
+
+    def forget(self, uids: frozenset[str]) -> None:
         """Forget those that went while nobody watched: kopf tells of none of them."""
-        for this in [this for this in self._by_name.values() if this.uid not in uids]:
+        for this in [this for this in self._by_name.values() if this.uid in uids]:
             self._forget(this)
 
     async def _uid_of(self, namespace: str) -> str:

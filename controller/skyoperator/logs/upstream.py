@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import Final, Protocol
 
 from skyoperator.logs import frames
+from skyoperator.logs.metrics import COLLECTED
 from skyoperator.logs.splice import OVERLAP_BYTES, Reading, new_part
 from skyoperator.logs.types import Piece
 from skyoperator.sky.logs import LogSource, gathered
@@ -159,6 +160,7 @@ class Keeper:
     def _write(self, new: bytes, taken: list[bytes]) -> None:
         if new:
             self._sink.append(new)
+            COLLECTED.inc(len(new))
         for line in taken:
             self._sink.take_frame(line)
 

@@ -15,7 +15,7 @@ import aiohttp
 from skyoperator.sky import parse
 from skyoperator.sky.answers import API_VERSION
 from skyoperator.sky.credentials import Credentials
-from skyoperator.sky.http import KEEPALIVE_SECONDS, SKYPILOT_VERSION, Http
+from skyoperator.sky.http import SKYPILOT_VERSION, Http, session
 from skyoperator.sky.types import (
     Cluster,
     ClusterNotUp,
@@ -60,9 +60,8 @@ class SkyPilotClient:
     @asynccontextmanager
     async def connect(cls, endpoint: str, credentials: Credentials) -> AsyncIterator[SkyPilotClient]:
         """Yield a client with a session of its own, closed at the end. Connects to nothing yet."""
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS)
-        async with aiohttp.ClientSession(connector=connector) as session:
-            yield cls(endpoint, credentials=credentials, session=session)
+        async with session() as own:
+            yield cls(endpoint, credentials=credentials, session=own)
 
     async def check(self) -> None:
         """Return if the server takes our credentials and speaks our version."""

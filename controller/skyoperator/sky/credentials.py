@@ -94,6 +94,30 @@ class LoginStore(Protocol):
         """Store it, unless somebody has written there since `login` was asked; return whether that was done."""
 
 
+class KeptLogin:
+    """The login that another process of ours minted: read, never made."""
+
+    def __init__(self, store: LoginStore) -> None:
+        self._store = store
+        self._login = ""
+
+    @property
+    def advice(self) -> str:
+        """Return what the store advises."""
+        return self._store.advice
+
+    async def authorization(self) -> str | None:
+        """Return the header's value. Raises SkyPilotUnreachable while there is no login yet."""
+        self._login = self._login or await self._store.login()
+        if not self._login:
+            raise SkyPilotUnreachable("There is no login for the SkyPilot API server yet: the controller makes it when it starts.")
+        return "Basic " + base64.b64encode(self._login.encode()).decode()
+
+    def rejected(self) -> None:
+        """Read the store again before the next call."""
+        self._login = ""
+
+
 class MintedLogin:
     """A user of our own that was made in the server's database, so that a server which lost it answers 401.
 

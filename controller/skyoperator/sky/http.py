@@ -29,6 +29,11 @@ _Query: TypeAlias = Sequence[tuple[str, str]]
 _Body: TypeAlias = Mapping[str, Any]
 
 
+def session() -> aiohttp.ClientSession:
+    """Return a session that holds back no call, whatever the number of them."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS))
+
+
 class Http:
     """Calls with our headers and credentials. Raises nothing but SkyPilotError."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, Protocol
 
 from skyoperator.sky.client import BASE_BODY, RESULT_TIMEOUT_SECONDS, value_of
-from skyoperator.sky.http import Http
+from skyoperator.sky.credentials import Credentials
+from skyoperator.sky.http import Http, session
 
 SILENCE_SECONDS: Final = 120.0
 """SkyPilot sends a heartbeat each 30 s to who follows (sky/server/stream_utils.py:28); a big log may take a while to begin."""
@@ -31,6 +32,13 @@ class LogClient:
 
     def __init__(self, http: Http) -> None:
         self._http = http
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, endpoint: str, credentials: Credentials) -> AsyncGenerator[LogClient, None]:
+        """Yield a client with a session of its own, closed at the end. Connects to nothing yet."""
+        async with session() as own:
+            yield cls(Http(endpoint, credentials=credentials, session=own))
 
     async def job_log(self, cluster_name: str, job_id: int, *, lines: int | None, follow: bool) -> AsyncGenerator[bytes, None]:
         """See `LogSource.job_log`. The stream is a 200 even if the request behind it fails, so that is asked for at the end."""

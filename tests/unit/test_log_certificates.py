@@ -29,6 +29,7 @@ from tests.unit.log_server import LOG, NAMES, SERVER, MemoryLog, MemoryLogs, cli
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LIFETIMES = Lifetimes(authority=timedelta(days=90), certificate=timedelta(days=30))
 NAME = "v1alpha1.logs.skyoperator.dev"
+SECRET, CONFIG_MAP = "/api/v1/namespaces/sky/secrets/tls", "/api/v1/namespaces/sky/configmaps/ca"
 
 
 def at(current: Identity | None, days: float, names: tuple[str, ...] = NAMES) -> Identity:
@@ -182,9 +183,6 @@ class Cluster:
     def stored(self) -> Identity:
         data = {key: b64decode(value) for key, value in self.objects[SECRET]["data"].items()}
         return cast("Identity", Identity.from_data(data))
-
-
-SECRET, CONFIG_MAP = "/api/v1/namespaces/sky/secrets/tls", "/api/v1/namespaces/sky/configmaps/ca"
 
 
 @dataclass

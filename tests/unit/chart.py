@@ -18,6 +18,26 @@ RELEASE, NAMESPACE = "skyoperator", "sky-system"
 
 Manifest = dict[str, Any]
 
+BUILT_IN: dict[tuple[str, str], Manifest] = {
+    ("ClusterRole", "system:auth-delegator"): {
+        "rules": [
+            {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
+            {"apiGroups": ["authorization.k8s.io"], "resources": ["subjectaccessreviews"], "verbs": ["create"]},
+        ]
+    },
+    ("Role", "extension-apiserver-authentication-reader"): {
+        "rules": [
+            {
+                "apiGroups": [""],
+                "resources": ["configmaps"],
+                "resourceNames": ["extension-apiserver-authentication"],
+                "verbs": ["get", "list", "watch"],
+            }
+        ]
+    },
+}
+"""Kubernetes' own roles that the chart binds to (kubernetes 1.34, plugin/pkg/auth/authorizer/rbac/bootstrappolicy)."""
+
 
 @cache
 def helm() -> str:
@@ -76,6 +96,8 @@ class Rendered:
 
     def _role(self, binding: Manifest) -> Manifest:
         reference = binding["roleRef"]
+        if built_in := BUILT_IN.get((reference["kind"], reference["name"])):
+            return built_in
         (role,) = [
             role
             for role in self.all(reference["kind"])

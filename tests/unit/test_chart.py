@@ -21,14 +21,14 @@ def environment(container: dict[str, Any]) -> dict[str, Any]:
 
 
 def server_config(**values: Any) -> dict[str, Any]:
-    config: dict[str, Any] = yaml.safe_load(render(**values).one("ConfigMap")["data"]["config.yaml"])
+    config: dict[str, Any] = yaml.safe_load(render(**values).one("ConfigMap", "-skypilot")["data"]["config.yaml"])
     return config
 
 
 @pytest.mark.parametrize(
     "values",
-    [{}, {"watchAllNamespaces": True}, {"skypilot": OWN_SERVER}, {"skypilot": {"offline": OFFLINE}}],
-    ids=["defaults", "all namespaces", "own server", "offline"],
+    [{}, {"watchAllNamespaces": True}, {"skypilot": OWN_SERVER}, {"skypilot": {"offline": OFFLINE}}, {"logs": {"enabled": False}}],
+    ids=["defaults", "all namespaces", "own server", "offline", "no logs"],
 )
 def test_helm_lints_without_a_warning(values: dict[str, Any]) -> None:
     result = run_helm("lint", "--strict", values=values)
@@ -168,7 +168,7 @@ class TestSkyPilot:
     def test_two_servers_never_share_the_state(self) -> None:
         spec = render().one("Deployment", "-skypilot")["spec"]
         assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
-        assert render().one("PersistentVolumeClaim")["spec"]["accessModes"] == ["ReadWriteOnce"]
+        assert render().one("PersistentVolumeClaim", "-skypilot")["spec"]["accessModes"] == ["ReadWriteOnce"]
 
     def test_it_asks_for_a_password(self) -> None:
         variables = environment(render().container("-skypilot"))
@@ -223,7 +223,7 @@ class TestSkyPilot:
 
     def test_offline_it_knows_images_and_accelerators_without_a_download(self) -> None:
         rendered = render(skypilot={"offline": OFFLINE})
-        data = rendered.one("ConfigMap")["data"]
+        data = rendered.one("ConfigMap", "-skypilot")["data"]
         assert data["images.csv"].splitlines()[1:] == [
             f"skypilot:custom-{kind}-ubuntu-2204-v1,,ubuntu,22.04,skypilot-node:0.14.1,20260101" for kind in ("cpu", "gpu")
         ]
@@ -240,16 +240,16 @@ class TestSkyPilot:
         assert environment(rendered.container("-skypilot"))["SKYPILOT_GRACE_PERIOD_SECONDS"] == "90"
 
     def test_its_state_outlives_the_release(self) -> None:
-        assert render().one("PersistentVolumeClaim")["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+        assert render().one("PersistentVolumeClaim", "-skypilot")["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
 
     def test_a_claim_of_ones_own_is_used(self) -> None:
         rendered = render(skypilot={"persistence": {"existingClaim": "mine"}})
-        assert rendered.all("PersistentVolumeClaim") == []
+        assert [claim["metadata"]["name"] for claim in rendered.all("PersistentVolumeClaim")] == ["skyoperator-logs"]
         assert {"claimName": "mine"} in [volume.get("persistentVolumeClaim") for volume in rendered.pod("-skypilot")["volumes"]]
 
     def test_a_password_of_ones_own_is_used(self) -> None:
         rendered = render(skypilot={"auth": {"existingSecret": "mine"}})
-        assert [secret["metadata"]["name"] for secret in rendered.all("Secret")] == ["skyoperator-skypilot-login"]
+        assert [secret["metadata"]["name"] for secret in rendered.all("Secret")] == ["skyoperator-logs-tls", "skyoperator-skypilot-login"]
         for name in ("-controller", "-skypilot"):
             secrets = [volume["secret"]["secretName"] for volume in rendered.pod(name)["volumes"] if "secret" in volume]
             assert secrets == ["mine"]
@@ -258,9 +258,9 @@ class TestSkyPilot:
 class TestAServerThatRunsAlready:
     def test_nothing_of_ours_is_installed_for_it(self) -> None:
         rendered = render(skypilot=OWN_SERVER)
-        assert [item["metadata"]["name"] for item in rendered.all("Deployment")] == ["skyoperator-controller"]
-        for kind in ("PersistentVolumeClaim", "Namespace", "Secret", "ConfigMap", "ValidatingAdmissionPolicy"):
-            assert rendered.all(kind) == [], kind
+        names = {item["metadata"]["name"] for item in rendered.objects}
+        assert not [name for name in names if "skypilot" in name or "workloads" in name]
+        assert rendered.all("Namespace") == []
 
     def test_the_controller_is_pointed_at_it(self) -> None:
         rendered = render(skypilot=OWN_SERVER)

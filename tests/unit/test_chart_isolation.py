@@ -16,15 +16,30 @@ def selects(selector: dict[str, Any], rendered: Rendered, deployment: str) -> bo
     return bool(selector["matchLabels"].items() <= labels.items())
 
 
-def test_only_the_controller_reaches_the_api_server() -> None:
+def test_only_the_controller_and_the_log_process_reach_the_api_server() -> None:
     rendered = render()
     spec = policy(rendered, "-skypilot")
     assert selects(spec["podSelector"], rendered, "-skypilot")
     (rule,) = spec["ingress"]
-    (peer,) = rule["from"]
-    assert set(peer) == {"podSelector"}, "a namespaceSelector would let other namespaces in"
-    assert selects(peer["podSelector"], rendered, "-controller")
-    assert not selects(peer["podSelector"], rendered, "-skypilot")
+    assert all(set(peer) == {"podSelector"} for peer in rule["from"]), "a namespaceSelector would let other namespaces in"
+    let_in = [
+        [name for name in ("-controller", "-logs", "-skypilot") if selects(peer["podSelector"], rendered, name)] for peer in rule["from"]
+    ]
+    assert let_in == [["-controller"], ["-logs"]]
+    (alone,) = policy(render(logs={"enabled": False}), "-skypilot")["ingress"]
+    assert alone["from"] == rule["from"][:1]
+
+
+def test_the_log_process_is_reached_by_https_from_anywhere_and_for_its_metrics_as_the_controller() -> None:
+    """kube-apiserver has no pod that could be selected."""
+    rendered = render()
+    spec = policy(rendered, "-logs")
+    assert selects(spec["podSelector"], rendered, "-logs")
+    https, metrics = spec["ingress"]
+    assert https == {"ports": [{"port": "https"}]}
+    assert metrics == policy(rendered, "-controller")["ingress"][0]
+    own = [{"ipBlock": {"cidr": "10.0.0.0/24"}}]
+    assert policy(render(networkPolicies={"logsFrom": own}), "-logs")["ingress"][0] == {"ports": [{"port": "https"}], "from": own}
 
 
 def test_others_can_be_let_in() -> None:
@@ -83,7 +98,7 @@ def test_the_api_server_has_none_of_roots_powers() -> None:
 
 
 def test_no_pod_of_ours_shares_anything_with_its_node() -> None:
-    for name in ("-controller", "-skypilot"):
+    for name in ("-controller", "-skypilot", "-logs"):
         pod = render().pod(name)
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
         assert not [volume for volume in pod["volumes"] if "hostPath" in volume]

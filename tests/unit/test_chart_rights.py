@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.chart import NAMESPACE, render
+from tests.unit.chart import BUILT_IN, NAMESPACE, render
 
 WORKLOADS = f"{NAMESPACE}-workloads"
 EVERYTHING_ON: dict[str, Any] = {
@@ -51,12 +51,13 @@ def test_no_wildcard_and_no_cluster_admin(values: dict[str, Any]) -> None:
             assert "nonResourceURLs" not in rule, role["metadata"]["name"]
     for binding in rendered.all("RoleBinding") + rendered.all("ClusterRoleBinding"):
         ours = rendered.all(binding["roleRef"]["kind"])
-        assert binding["roleRef"]["name"] in {role["metadata"]["name"] for role in ours}, "a role that is not in the chart"
+        known = {role["metadata"]["name"] for role in ours} | {name for kind, name in BUILT_IN if kind == binding["roleRef"]["kind"]}
+        assert binding["roleRef"]["name"] in known, "a role that is not in the chart"
 
 
 def may_be_had_by_name(rule: dict[str, Any]) -> bool:
-    """Secrets that an object names, as who can't list them can't find the others; and the one Secret that is the controller's own."""
-    if rule.get("resourceNames") == ["skyoperator-skypilot-login"]:
+    """Secrets that an object names, as who can't list them can't find the others; and those that are controller's and logs' own."""
+    if rule.get("resourceNames") in (["skyoperator-skypilot-login"], ["skyoperator-logs-tls"]):
         return bool(rule["resources"] == ["secrets"] and rule["verbs"] == ["get", "update"])
     return rule["verbs"] == ["get"] and set(rule["resources"]) <= {"configmaps", "secrets"}
 
@@ -74,6 +75,9 @@ def test_nobody_can_give_himself_more(values: dict[str, Any]) -> None:
     [
         ("Controller, in each watched namespace", "skyoperator-controller", "default"),
         ("Controller, in the release namespace", "skyoperator-controller", NAMESPACE),
+        ("Log process, in each watched namespace", "skyoperator-logs", "default"),
+        ("Log process, in the release namespace", "skyoperator-logs", NAMESPACE),
+        ("Log process, cluster-wide", "skyoperator-logs", ""),
         ("SkyPilot API server, in the workload namespace", "skyoperator-skypilot", WORKLOADS),
         ("SkyPilot API server, cluster-wide", "skyoperator-skypilot", ""),
         ("Clusters, in the workload namespace", "skyoperator-workloads", WORKLOADS),
@@ -87,6 +91,7 @@ def test_the_documented_rights_are_the_granted_ones(heading: str, account: str, 
     ("account", "namespaces"),
     [
         ("skyoperator-controller", {"default", NAMESPACE}),
+        ("skyoperator-logs", {"default", NAMESPACE, ""}),
         ("skyoperator-skypilot", {WORKLOADS, ""}),
         ("skyoperator-workloads", {WORKLOADS}),
     ],
@@ -139,7 +144,7 @@ def test_autodown_comes_with_the_policy_that_narrows_it() -> None:
 def test_tokens_are_mounted_only_where_they_are_used() -> None:
     for account in render().all("ServiceAccount"):
         assert account["automountServiceAccountToken"] is False, account["metadata"]["name"]
-    for name in ("-controller", "-skypilot"):
+    for name in ("-controller", "-skypilot", "-logs"):
         assert render().pod(name)["automountServiceAccountToken"] is True
 
 
@@ -152,10 +157,71 @@ def test_cluster_scoped_names_carry_the_release() -> None:
 def test_viewers_only_read_and_nobody_edits_status() -> None:
     view, edit = render().one("ClusterRole", ".view"), render().one("ClusterRole", ".edit")
     assert {verb for rule in view["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
-    assert {resource for role in (view, edit) for rule in role["rules"] for resource in rule["resources"]} == {"skyclusters"}
+    resources = {"skyclusters", "skyclusters/log", "skyclusters/result"}
+    assert {resource for role in (view, edit) for rule in role["rules"] for resource in rule["resources"]} == resources
     labels = "rbac.authorization.k8s.io/aggregate-to-{}".format
     assert view["metadata"]["labels"][labels("view")] == "true"
     assert labels("view") not in edit["metadata"]["labels"]
+
+
+def test_who_may_read_an_object_may_read_its_log() -> None:
+    def of_logs(**values: Any) -> list[dict[str, Any]]:
+        return [rule for rule in render(**values).one("ClusterRole", ".view")["rules"] if "logs.skyoperator.dev" in rule["apiGroups"]]
+
+    assert of_logs() == [{"apiGroups": ["logs.skyoperator.dev"], "resources": ["skyclusters/log", "skyclusters/result"], "verbs": ["get"]}]
+    assert of_logs(logs={"enabled": False}) == []
+
+
+def test_logs_are_read_by_whoever_kubernetes_says_may_and_the_process_itself_changes_next_to_nothing() -> None:
+    writes = {
+        (namespace, resource, verb)
+        for namespace, rule in render(**EVERYTHING_ON).rules("skyoperator-logs")
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        if verb not in {"get", "list", "watch"}
+    }
+    assert writes == {
+        ("", "tokenreviews", "create"),
+        ("", "subjectaccessreviews", "create"),
+        ("", "skyclusters/status", "patch"),
+        ("", "apiservices", "patch"),
+        (NAMESPACE, "secrets", "update"),
+        (NAMESPACE, "configmaps", "update"),
+    }
+
+
+def test_the_log_process_has_what_it_writes_by_name_only() -> None:
+    rules = [
+        rule for where, rule in render(**EVERYTHING_ON).rules("skyoperator-logs") if "resourceNames" in rule and where != "kube-system"
+    ]
+    names = [(rule["resources"], rule["resourceNames"]) for rule in rules]
+    assert names == [
+        (["secrets"], ["skyoperator-logs-tls"]),
+        (["configmaps"], ["skyoperator-logs-ca"]),
+        (["secrets"], ["skyoperator-skypilot-login"]),
+        (["apiservices"], ["v1alpha1.logs.skyoperator.dev"]),
+    ]
+    unnamed = [rule for _, rule in render(**EVERYTHING_ON).rules("skyoperator-logs") if "resourceNames" not in rule]
+    assert not {"secrets", "configmaps", "apiservices"} & {resource for rule in unnamed for resource in rule["resources"]}
+
+
+def test_the_log_process_reaches_only_the_namespaces_that_are_watched() -> None:
+    where = {namespace for namespace, _ in render(watchNamespaces=["ml", "research"]).rules("skyoperator-logs")}
+    assert where == {"ml", "research", NAMESPACE, ""}
+
+
+def test_the_way_through_kube_apiserver_takes_two_rights_more() -> None:
+    with_it = {"watchNamespaces": ["default"], "logs": {"apiService": {"enabled": True}}}
+    assert rights("skyoperator-logs", "kube-system") == set()
+    assert rights("skyoperator-logs", "kube-system", **with_it) == documented("Log process, with the aggregation door, in kube-system")
+    more = rights("skyoperator-logs", "", **with_it) - rights("skyoperator-logs", "")
+    assert more == documented("Log process, with the aggregation door, cluster-wide")
+
+
+def test_without_logs_none_of_it_is_there() -> None:
+    rendered = render(watchAllNamespaces=True, logs={"enabled": False})
+    assert list(rendered.rules("skyoperator-logs")) == []
+    assert not [item["metadata"]["name"] for item in rendered.objects if "logs" in item["metadata"]["name"]]
 
 
 def test_user_roles_can_be_left_out() -> None:

@@ -427,6 +427,7 @@ async def connected_with_small_buffers(server: Running) -> tuple[asyncio.StreamR
     while not server.runner.server.connections:  # type: ignore[union-attr]
         await asyncio.sleep(0.01)
     (connection,) = server.runner.server.connections  # type: ignore[union-attr]
+    assert connection.transport is not None
     connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     return reader, writer
 

@@ -1,7 +1,7 @@
 """The certificate that the server shows, and the authority that signed it. Pure: made, judged and renewed, kept nowhere.
 
-Both are renewed when a third of their life is left. A new authority counts beside the old one until that has run out, and the
-certificate of the old one is shown until its own time has come: who checks by either bundle sees a certificate that he knows.
+Both are renewed when a third of their life is left. A new authority counts beside the old one until that has run out, and signs nothing
+until clients had a sixth of a certificate's life to learn of it: the bundle that they have verifies what they are shown.
 """
 
 from __future__ import annotations
@@ -80,24 +80,34 @@ def renewed(current: Identity | None, now: datetime, *, names: Sequence[str], li
     if current is None:
         return _signed(*_new_authority(now, lifetimes, ()), now, names, lifetimes)
     authorities = x509.load_pem_x509_certificates(current.bundle)
-    if _is_due(authorities[0], lifetimes.authority, now):
+    if now >= _authority_due_at(current, lifetimes):
         bundle, key = _new_authority(now, lifetimes, authorities)
         current = Identity(bundle, key, current.certificate, current.key)
     certificate = x509.load_pem_x509_certificate(current.certificate)
     fits = _names_in(certificate) == set(names) and any(_is_signed_by(certificate, authority) for authority in authorities)
-    if fits and not _is_due(certificate, lifetimes.certificate, now):
+    if fits and now < _certificate_due_at(current, lifetimes):
         return current
     return _signed(current.bundle, current.authority_key, now, names, lifetimes)
 
 
 def due_at(identity: Identity, lifetimes: Lifetimes) -> datetime:
     """Return when something of it is to be renewed."""
-    authority = x509.load_pem_x509_certificates(identity.bundle)[0].not_valid_after_utc - lifetimes.authority / 3
-    return min(authority, x509.load_pem_x509_certificate(identity.certificate).not_valid_after_utc - lifetimes.certificate / 3)
+    return min(_authority_due_at(identity, lifetimes), _certificate_due_at(identity, lifetimes))
 
 
-def _is_due(certificate: x509.Certificate, lifetime: timedelta, now: datetime) -> bool:
-    return now >= certificate.not_valid_after_utc - lifetime / 3
+def _authority_due_at(identity: Identity, lifetimes: Lifetimes) -> datetime:
+    return _authority(identity).not_valid_after_utc - lifetimes.authority / 3
+
+
+def _certificate_due_at(identity: Identity, lifetimes: Lifetimes) -> datetime:
+    """With a new authority later than otherwise, but with a sixth of its life left: nobody can verify one that has run out."""
+    known_at = _authority(identity).not_valid_before_utc + BACKDATED + lifetimes.certificate / 6
+    until = x509.load_pem_x509_certificate(identity.certificate).not_valid_after_utc
+    return max(until - lifetimes.certificate / 3, min(known_at, until - lifetimes.certificate / 6))
+
+
+def _authority(identity: Identity) -> x509.Certificate:
+    return x509.load_pem_x509_certificates(identity.bundle)[0]
 
 
 def _is_signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:

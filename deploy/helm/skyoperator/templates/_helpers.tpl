@@ -20,6 +20,10 @@
 {{ include "skyoperator.fullname" . }}-skypilot
 {{- end }}
 
+{{- define "skyoperator.logsName" -}}
+{{ include "skyoperator.fullname" . }}-logs
+{{- end }}
+
 {{- define "skyoperator.workloadsName" -}}
 {{ include "skyoperator.fullname" . }}-workloads
 {{- end }}
@@ -59,6 +63,23 @@ app.kubernetes.io/component: controller
 {{- define "skyoperator.skypilotSelector" -}}
 {{ include "skyoperator.releaseLabels" . }}
 app.kubernetes.io/component: skypilot
+{{- end }}
+
+{{- define "skyoperator.logsSelector" -}}
+{{ include "skyoperator.releaseLabels" . }}
+app.kubernetes.io/component: logs
+{{- end }}
+
+{{- define "skyoperator.logsApiServiceName" -}}
+v1alpha1.logs.skyoperator.dev
+{{- end }}
+
+{{- /* "true" if this release is to serve the APIService: unless it is said, only where there can be no other release. */ -}}
+{{- define "skyoperator.logsApiService" -}}
+{{- $enabled := .Values.logs.apiService.enabled -}}
+{{- if and .Values.logs.enabled (ternary $enabled .Values.watchAllNamespaces (kindIs "bool" $enabled)) -}}
+true
+{{- end -}}
 {{- end }}
 
 {{- define "skyoperator.endpoint" -}}
@@ -114,6 +135,18 @@ http://{{ include "skyoperator.skypilotName" . }}.{{ .Release.Namespace }}.svc:4
   verbs: [create, patch]
 - apiGroups: [""]
   resources: [configmaps, secrets]
+  verbs: [get]
+{{- end }}
+
+{{- define "skyoperator.logsRules" -}}
+- apiGroups: [skyoperator.dev]
+  resources: [skyclusters]
+  verbs: [get, list, watch]
+- apiGroups: [skyoperator.dev]
+  resources: [skyclusters/status]
+  verbs: [patch]
+- apiGroups: [""]
+  resources: [namespaces]
   verbs: [get]
 {{- end }}
 

@@ -6,6 +6,7 @@ import copy
 import json
 import re
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,6 +45,8 @@ class FakeLog:
     acts: list[Act] = field(default_factory=list)
     page_bytes: int = 1 << 30
     """How much the server gives at a time, whatever is asked for."""
+    is_down: bool = False
+    """Whether all its pages are refused, as by a proxy in front of a server that is away."""
     broken_pages: int = 0
     """How many pages break off in their middle."""
 
@@ -74,6 +77,8 @@ class FakeApi:
     """Verb and resource."""
     on_watch: list[Callable[[], None]] = field(default_factory=list)
     """What happens once a watch has begun: the first at the first, and so on."""
+    on_delete: Callable[[], None] | None = None
+    """What happens just before a deletion."""
     token: str | None = TOKEN
     asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     events: list[Json] = field(default_factory=list)
@@ -225,6 +230,9 @@ class Handler(BaseHTTPRequestHandler):
             this["spec"].update(body["spec"])
             self.api.put(this)
         if method == "DELETE":
+            if self.api.on_delete is not None:
+                self.api.on_delete()
+                this = self.api.objects[namespace, name]
             if body.get("preconditions", {}).get("uid") not in {None, this["metadata"]["uid"]}:
                 raise Refusal(409, "Conflict", "the UID in the precondition does not match", name)
             this["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
@@ -259,6 +267,8 @@ class Handler(BaseHTTPRequestHandler):
             self._page(log, offset, int(query.get("limitBytes", str(1 << 30))))
 
     def _page(self, log: FakeLog, offset: int, limit: int) -> None:
+        if log.is_down:
+            raise Refusal(503, "ServiceUnavailable", "error trying to reach service")
         next_, data = log.read(offset, limit)
         headers = {"Skyoperator-Next-Offset": str(next_), "Skyoperator-Log-State": log.state, "Content-Length": str(len(data))}
         self._begin(200, {**headers, **({"Skyoperator-Log-Message": log.message} if log.message else {})}, is_chunked=False)
@@ -302,10 +312,18 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
 
 
+class Server(ThreadingHTTPServer):
+    """A server that takes it quietly when a client hangs up."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def serving(api: FakeApi, tls: ssl.SSLContext | None = None) -> Iterator[FakeApi]:
     """Serve it while this is open."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("OneApi", (Handler,), {"api": api}))
+    server = Server(("127.0.0.1", 0), type("OneApi", (Handler,), {"api": api}))
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
     api.port = server.server_address[1]

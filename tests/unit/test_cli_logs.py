@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.unit.fake_api import Act, FakeLog, complete, conditioned, failed, sky_cluster
@@ -122,12 +124,31 @@ def test_one_rank_is_polled_by_the_offsets_that_the_server_tells(sky: Sky, pause
 
 def test_a_server_that_stays_away_is_given_up(sky: Sky, pauses: list[float]) -> None:
     sky.api.put(sky_cluster())
-    has_log(sky, FakeLog(TEXT, state="live", acts=[Act(cut_after=0)] * 1000))
+    has_log(sky, FakeLog(TEXT, is_down=True))
 
     ran = sky.run("logs", "train", "-f")
 
     assert ran.code == 3
+    assert "error trying to reach service" in ran.err
     assert 60 < sum(pauses) < 600
+
+
+def test_a_job_that_is_silent_for_long_is_not_given_up(sky: Sky) -> None:
+    """Each silent stream ends at a time-out, of ours or of a proxy."""
+    sky.api.put(complete(sky_cluster()))
+    has_log(sky, FakeLog(state="live", acts=[*[Act(cut_after=0)] * 100, Act(b"done\n", then="complete")]))
+
+    ran = sky.run("logs", "train", "-f")
+
+    assert (ran.code, ran.out) == (0, b"done\n")
+
+
+def test_a_server_that_comes_back_is_found_again(sky: Sky, monkeypatch: pytest.MonkeyPatch) -> None:
+    sky.api.put(complete(sky_cluster()))
+    log = has_log(sky, FakeLog(b"hello\n", is_down=True))
+    monkeypatch.setattr("skyoperator.cli.pace.pause", lambda seconds: setattr(log, "is_down", False))
+
+    assert sky.run("logs", "train", "-f").out == b"hello\n"
 
 
 def test_a_failed_job_is_exit_1_with_its_message(sky: Sky) -> None:
@@ -197,11 +218,12 @@ def test_a_chosen_attempt_ends_with_itself(sky: Sky) -> None:
 def test_a_log_that_is_not_there_yet_is_waited_for(sky: Sky, monkeypatch: pytest.MonkeyPatch) -> None:
     """First there is no launch, then no log of it."""
     sky.api.put(sky_cluster(launch=None, phase="Queued"))
-    steps = [
-        lambda: sky.api.put(sky_cluster(phase="Launching")),
-        lambda: None,
-        lambda: (has_log(sky, FakeLog(b"hello\n")), sky.api.put(complete(sky_cluster()))),
-    ]
+
+    def end() -> None:
+        has_log(sky, FakeLog(b"hello\n"))
+        sky.api.put(complete(sky_cluster()))
+
+    steps: list[Callable[[], None]] = [lambda: sky.api.put(sky_cluster(phase="Launching")), lambda: None, end]
     monkeypatch.setattr("skyoperator.cli.pace.pause", lambda seconds: steps.pop(0)())
 
     ran = sky.run("logs", "train", "-f")

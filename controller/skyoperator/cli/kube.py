@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+import yaml
 from kubernetes.client.api_client import ApiClient
 from kubernetes.client.configuration import Configuration
 from kubernetes.config import ConfigException, list_kube_config_contexts, load_incluster_config, load_kube_config
@@ -133,7 +134,10 @@ def connected(target: Target) -> Iterator[Kube]:
 
 
 def _load(target: Target, configuration: Configuration) -> str:
-    """Fill in who we are and where the API is, and return the namespace to assume. As kubectl does: a pod's own account comes last."""
+    """Fill in who we are and where the API is, and return the namespace to assume. As kubectl does: a pod's own account comes last.
+
+    The client raises whatever a file that is no kubeconfig provokes in it.
+    """
     paths = target.kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION
     there = [path for path in paths.split(os.pathsep) if path and Path(path).expanduser().exists()]
     if not there and target.kubeconfig is None and IN_CLUSTER_NAMESPACE.exists():
@@ -144,7 +148,7 @@ def _load(target: Target, configuration: Configuration) -> str:
     try:
         load_kube_config(config_file=paths, context=target.context, client_configuration=configuration)  # type: ignore[no-untyped-call]
         contexts, current = list_kube_config_contexts(config_file=paths)  # type: ignore[no-untyped-call]
-    except ConfigException as error:
+    except (ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CliError(f"The kubeconfig at {paths} can't be used: {error}") from error
     chosen = next((context for context in contexts if context["name"] == target.context), current)
     return str(chosen["context"].get("namespace") or "default")

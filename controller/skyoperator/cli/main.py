@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from types import FrameType
-from typing import Final, Literal, NoReturn, TypeVar
+from typing import Any, Final, Literal, NoReturn, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -42,9 +42,13 @@ def complete_names(ctx: click.Context, _param: click.Parameter, incomplete: str)
     """Return the names of SkyClusters that go on like that; none if the cluster can't be asked."""
     from skyoperator.cli.completion import names  # noqa: PLC0415 - see the module's docstring
 
-    target = _target(ctx, ctx.params.get("kubeconfig"), ctx.params.get("context"), ctx.params.get("namespace"))
+    target = _flags_of(ctx.params).under(_flags_of(ctx.parent.params if ctx.parent else {}))
     given = ctx.params.get("names") or ()
     return [CompletionItem(name) for name in names(target, incomplete) if name not in given]
+
+
+def _flags_of(parameters: Mapping[str, Any]) -> Target:
+    return Target(parameters.get("kubeconfig"), parameters.get("context"), parameters.get("namespace"))
 
 
 def _flagged(command: Callable[..., T]) -> Callable[..., T]:
@@ -65,15 +69,9 @@ def connects(command: Callable[..., int]) -> Callable[..., int]:
     @click.pass_context
     @wraps(command)
     def with_target(ctx: click.Context, /, *, kubeconfig: str | None, context: str | None, namespace: str | None, **chosen: object) -> int:
-        return command(_target(ctx, kubeconfig, context, namespace), **chosen)
+        return command(Target(kubeconfig, context, namespace).under(ctx.find_object(Target) or Target()), **chosen)
 
     return with_target
-
-
-def _target(ctx: click.Context, kubeconfig: str | None, context: str | None, namespace: str | None) -> Target:
-    """Return what the flags behind the command say, or else those before it."""
-    outer = ctx.obj if isinstance(ctx.obj, Target) else Target()
-    return Target(kubeconfig, context, namespace).under(outer)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -51,6 +51,11 @@ def stand_of(answer: Answer) -> Stand:
         raise CliError(f"The answer is not that of skyoperator's log service, or of another version's: {error}") from error
 
 
+def _is_final(error: DroppedError | StatusError) -> bool:
+    """Return whether asking again would be refused again."""
+    return isinstance(error, StatusError) and error.code not in PASSING
+
+
 class Reading:
     """A log and the place in it where reading stands."""
 
@@ -82,30 +87,35 @@ class Reading:
             before = self._offset
             try:
                 stand = self.to_end()
-                if stand.state is not State.LIVE:
-                    return stand
-                self._more()
-                failures = 0
             except (DroppedError, StatusError) as error:
                 failures = failures + 1 if self._offset == before else 0
                 self._recover(error, failures, not_there)
+                continue
+            if stand.state is not State.LIVE:
+                return stand
+            failures = 0
+            self._more()
 
     def _recover(self, error: DroppedError | StatusError, failures: int, not_there: Callable[[StatusError], None]) -> None:
+        """Wait, if what went wrong may pass; raise it if not."""
         if isinstance(error, StatusError) and error.code == HTTPStatus.NOT_FOUND:
             not_there(error)
             return
-        if isinstance(error, StatusError) and error.code not in PASSING:
-            raise error
-        if failures >= len(PAUSES_SECONDS):
+        if _is_final(error) or failures >= len(PAUSES_SECONDS):
             raise error
         self._door.renew()
         pace.pause(PAUSES_SECONDS[failures])
 
     def _more(self) -> None:
-        """Write what comes until the stream ends. A log that is filtered is polled: what it leaves out counts in offsets too."""
+        """Write what comes until the stream ends or breaks. A log that is filtered is polled: what it leaves out counts in offsets too."""
         before = self._offset
-        if self._streams:
-            self._stream()
+        try:
+            if self._streams:
+                self._stream()
+        except (DroppedError, StatusError) as error:
+            if _is_final(error):
+                raise
+            self._door.renew()
         if self._offset == before:
             pace.pause(POLL_SECONDS)
 

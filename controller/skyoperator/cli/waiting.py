@@ -21,23 +21,25 @@ assert {*_CONDITIONS, "deleted"} == set(get_args(Goal))
 def run(target: Target, name: str, goal: Goal, timeout_seconds: float) -> int:
     """Return 0 once it is as asked. Raises EndedError if it can't become so any more, TimedOutError, CliError."""
     with connected(target) as kube:
-        uid = "" if goal == "deleted" else text(kube.get(name), "metadata.uid")
-        last: Json | None = None
+        first: Json | None = None
+        last: Json = {}
         for this in states(kube, name, Deadline.after(timeout_seconds)):
-            uid = uid or text(this or {}, "metadata.uid")
-            if is_reached(this, goal, name, uid):
+            if first is None and goal != "deleted":
+                first = this or kube.get(name)
+            first = first or this
+            if is_reached(this, first, goal):
                 return ExitCode.OK
-            last = this
-        raise TimedOutError(f"{name_of(last or {})} is not {goal} after {timeout_seconds:g} s. {_as_it_is(last or {})}")
+            last = this or last
+        raise TimedOutError(f"{name_of(last)} is not {goal} after {timeout_seconds:g} s. {_as_it_is(last)}")
 
 
-def is_reached(this: Json | None, goal: Goal, name: str, uid: str) -> bool:
-    """Return whether it is as asked; False while it may become so. Raises EndedError once it can't."""
-    is_gone = this is None or at(this, "metadata.uid") != uid
-    if goal == "deleted" or this is None or is_gone:
-        if goal != "deleted":
-            raise EndedError(f"SkyCluster {name} was deleted before it was {goal}.")
+def is_reached(this: Json | None, first: Json | None, goal: Goal) -> bool:
+    """Return whether the object that was seen first is as asked; False while it may become so. Raises EndedError once it can't."""
+    is_gone = this is None or at(this, "metadata.uid") != at(first or {}, "metadata.uid")
+    if goal == "deleted":
         return is_gone
+    if this is None or is_gone:
+        raise EndedError(f"{name_of(first or {})} was deleted before it was {goal}.")
     if holds(this, _CONDITIONS[goal]):
         return True
     if why := _why_never(this, goal):

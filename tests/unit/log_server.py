@@ -111,7 +111,7 @@ class MemoryLogs:
         return self.log
 
     @asynccontextmanager
-    async def following(self, wanted: Wanted, log: Log) -> AsyncIterator[None]:
+    async def following(self, log: Log) -> AsyncIterator[None]:
         self.followers += 1
         self.most_followers = max(self.most_followers, self.followers)
         try:

@@ -58,7 +58,7 @@ def test_no_wildcard_and_no_cluster_admin(values: dict[str, Any]) -> None:
 def may_be_had_by_name(rule: dict[str, Any]) -> bool:
     """Secrets that an object names, as who can't list them can't find the others; and those that are controller's and logs' own."""
     if rule.get("resourceNames") in (["skyoperator-skypilot-login"], ["skyoperator-logs-tls"]):
-        return bool(rule["resources"] == ["secrets"] and rule["verbs"] == ["get", "update"])
+        return bool(rule["resources"] == ["secrets"] and set(rule["verbs"]) <= {"get", "update"})
     return rule["verbs"] == ["get"] and set(rule["resources"]) <= {"configmaps", "secrets"}
 
 

@@ -36,7 +36,7 @@ class Archive:
         """See `Logs.find`. Raises KubeError too, where the namespace has to be looked up."""
         return (await self._found(wanted))[1]
 
-    def following(self, wanted: Wanted, log: Log) -> AbstractAsyncContextManager[None]:  # noqa: ARG002
+    def following(self, log: Log) -> AbstractAsyncContextManager[None]:
         """See `Logs.following`."""
         return self._collector.reading(log.key) if isinstance(log, StoredLog) else nullcontext()
 

@@ -106,7 +106,7 @@ class Logs(Protocol):
     async def find(self, wanted: Wanted) -> Log:
         """Return it. Raises NoLogError."""
 
-    def following(self, wanted: Wanted, log: Log) -> AbstractAsyncContextManager[None]:
+    def following(self, log: Log) -> AbstractAsyncContextManager[None]:
         """While this is open the log is kept as fresh as can be; all its readers share one stream from SkyPilot."""
 
     async def result(self, wanted: Wanted) -> bytes:

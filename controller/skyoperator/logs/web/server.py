@@ -180,7 +180,7 @@ class LogServer:
             return await self._send(request, await self._logs.find(reading.wanted), reading, rights)
         with FOLLOWERS.track_inprogress():
             log = await self._found(reading, rights)
-            async with self._logs.following(reading.wanted, log):
+            async with self._logs.following(log):
                 return await self._send(request, log, reading, rights)
 
     async def _admitted(self, request: web.Request, subresource: Subresource) -> Access:

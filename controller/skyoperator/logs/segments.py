@@ -134,21 +134,27 @@ class Cache:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
+        self._loading = threading.Lock()
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, bytes] = OrderedDict()
 
     def get(self, path: str, load: Callable[[], bytes]) -> bytes:
         """Return the segment's bytes. Raises what `load` does."""
-        with self._lock:
-            data = self._kept.pop(path, None)
+        with self._loading:
+            with self._lock:
+                data = self._kept.pop(path, None)
             if data is None:
                 data = load()
+            self._keep(path, data)
+        return data
+
+    def _keep(self, path: str, data: bytes) -> None:
+        with self._lock:
             self._kept[path] = data
             while len(self._kept) > 1 and sum(map(len, self._kept.values())) > self._limit_bytes:
                 self._kept.popitem(last=False)
-        return data
 
     def forget(self, path: str) -> None:
-        """Keep it no longer: its file is gone, and another may come by the same name."""
+        """Keep it no longer: its file is gone. Waits for nobody who unpacks one, because a writer asks."""
         with self._lock:
             self._kept.pop(path, None)

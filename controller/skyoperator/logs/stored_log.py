@@ -233,6 +233,9 @@ class StoredLog:
         self._waiters.wake()
 
     def _settle_result(self) -> None:
+        if self._about.result_lost:
+            self._results.forget()
+            return
         try:
             self._results.settle()
         except ResultLostError as error:

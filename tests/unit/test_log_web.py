@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -141,7 +143,8 @@ class TestParameters:
             ("waitSeconds=5", "waitSeconds"),
             ("follow=true&waitSeconds=3601", "waitSeconds"),
             ("tailLines=1&offsetBytes=0", "offsetBytes"),
-            ("previous=true&attempt=0", "attempt"),
+            ("attempt=0", "attempt"),
+            ("previous=true&attempt=1", "attempt"),
             ("provision=true&rank=0", "rank"),
         ],
     )
@@ -177,6 +180,14 @@ class TestParameters:
             assert (await status_of(server, f"{ROOT}/namespaces/ml/skyclusters/{name}/log"))["code"] == 400
             assert (await status_of(server, f"{ROOT}/namespaces/a.b/skyclusters/x/log"))["code"] == 400
         assert logs.asked == []
+
+    async def test_the_page_for_readers_names_them_all(self) -> None:
+        page = (Path(__file__).parents[2] / "docs" / "logs.md").read_text()
+        (section,) = re.findall(r"^## Parameters of `log`$(.*?)^## ", page, flags=re.MULTILINE | re.DOTALL)
+        documented = set(re.findall(r"^\| `([A-Za-z]+)(?:=true)?` \|", section, flags=re.MULTILINE))
+        async with running(MemoryLogs(MemoryLog(LINES))) as server:
+            message = (await status_of(server, f"{LOG}?unknown=1"))["message"]
+        assert documented == set(message.partition("; there are ")[2].split(", "))
 
     @given(st.dictionaries(st.sampled_from(["follow", "tailLines", "limitBytes", "uid", "x"]), st.lists(st.text(), min_size=1, max_size=2)))
     def test_any_query_is_read_or_refused(self, query: dict[str, list[str]]) -> None:

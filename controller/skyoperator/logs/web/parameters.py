@@ -81,7 +81,7 @@ def _wanted(namespace: str, name: str, given: _Given, kind: Kind) -> Wanted:
         name,
         kind=kind,
         uid=given.uid(),
-        attempt=given.maybe_number("attempt"),
+        attempt=given.maybe_number("attempt", least=1),
         job=given.maybe_number("job", least=1),
         previous=given.flag("previous"),
     )

@@ -29,7 +29,7 @@ PODS_GONE_SECONDS: Final = 40
 
 WHAT_NEXT: Final = """
 What to try next
-  kubectl apply -f examples/two-nodes.yaml; kubectl get skyc -w      two nodes, gone when the job ends
+  kubectl apply -f examples/two-nodes.yaml; kubectl sky logs -f two-nodes    two nodes, gone when the job ends; its log stays
   kubectl explain skycluster.spec                                    every field
   kubectl get skyc -o wide; kubectl describe skyc                    state, events
   make cluster-status                                                the local Kubernetes
@@ -89,9 +89,10 @@ def show(clock: Clock) -> None:
     run(clock, ["kubectl", "get", "pods", "-n", WORKLOADS])
     if not pods_of(cluster):
         raise DemoError(f"there is no pod of {cluster} in {WORKLOADS}, though its job has run")
-    run(clock, sky("logs", cluster, "1", "--no-follow"))
+    run(clock, ["kubectl", "sky", "logs", "hello"])
     run(clock, ["kubectl", "delete", OBJECT, f"--timeout={DELETE_TIMEOUT_SECONDS}s"])
     prove_gone(clock, cluster)
+    run(clock, ["kubectl", "sky", "logs", "hello", "--tail", "1"])
 
 
 def follow(clock: Clock) -> dict[str, Any]:

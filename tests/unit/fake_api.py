@@ -31,6 +31,8 @@ class Act:
     then: str = "live"
     cut_after: int | None = None
     """The connection breaks after so many bytes."""
+    last_words: bytes = b""
+    """A line of the server's own at the end."""
 
 
 @dataclass
@@ -51,14 +53,22 @@ class FakeLog:
     """How many pages break off in their middle."""
 
     def read(self, offset: int, limit: int) -> tuple[int, bytes]:
-        """Return the next offset, and the bytes."""
+        """Return the next offset, and what is seen of the log from there on: a hole is a line of the server's own."""
         start, end = self.hole
-        if start <= offset < end:
-            offset = end
         stop = min(offset + min(limit, self.page_bytes), len(self.data))
         if offset < start < stop:
-            stop = start
-        return max(stop, offset), self.data[offset:stop]
+            return start, self.data[offset:start]
+        if start <= offset < end:
+            return end, b"[skyoperator: %d bytes were cut here]\n" % (end - offset)
+        return stop, self.data[offset:stop]
+
+    def rest(self, offset: int) -> bytes:
+        """Return all that is seen of it from there on."""
+        seen = b""
+        while offset < len(self.data):
+            offset, part = self.read(offset, len(self.data))
+            seen += part
+        return seen
 
 
 @dataclass
@@ -284,7 +294,7 @@ class Handler(BaseHTTPRequestHandler):
         log.data += act.grows_by
         log.state = act.then
         self._begin(200, {"Content-Type": "text/plain"})
-        fresh = log.data[offset:]
+        fresh = log.rest(offset) + act.last_words
         for start in range(0, len(fresh[: act.cut_after]), 1000):
             self._chunk(fresh[: act.cut_after][start : start + 1000])
         if act.cut_after is None:

@@ -80,7 +80,7 @@ def test_a_dropped_follow_goes_on_at_its_byte(sky: Sky) -> None:
     assert (ran.code, ran.out) == (0, TEXT)
 
 
-def test_a_follow_that_crosses_a_hole_repeats_nothing_after_a_drop(sky: Sky) -> None:
+def test_a_hole_before_the_stream_is_told_once(sky: Sky) -> None:
     """The headers, not the count of bytes, tell where the log goes on behind bytes that were cut."""
     sky.api.put(complete(sky_cluster()))
     data = b"head\n" + b"x" * 1000 + b"tail\n"
@@ -88,7 +88,28 @@ def test_a_follow_that_crosses_a_hole_repeats_nothing_after_a_drop(sky: Sky) -> 
 
     ran = sky.run("logs", "train", "-f")
 
-    assert ran.out == b"head\ntail\nmore\n"
+    assert ran.out == b"head\n[skyoperator: 1000 bytes were cut here]\ntail\nmore\n"
+
+
+@pytest.mark.parametrize("cut_after", [0, 3, 5, 9, 18, 19, 30, 43, 44, 45, 58, 62, 70])
+def test_a_hole_within_the_stream_shifts_nothing_after_a_drop(sky: Sky, cut_after: int) -> None:
+    """The reader was slow, the job wrote much: the bound cut what he had not read. The drop comes anywhere, also within that line."""
+    sky.api.put(complete(sky_cluster()))
+    grown = b"head\n" + b"x" * 1000 + b"[skyoperator: not\ntail\n"
+    acts = [Act(grown, cut_after=cut_after), Act(b"more\n", then="complete")]
+    has_log(sky, FakeLog(b"", state="live", hole=(5, 1005), acts=acts))
+
+    ran = sky.run("logs", "train", "-f")
+
+    assert ran.out == b"head\n[skyoperator: 1000 bytes were cut here]\n[skyoperator: not\ntail\nmore\n"
+
+
+def test_the_server_s_last_words_are_no_bytes_of_the_log(sky: Sky) -> None:
+    sky.api.put(complete(sky_cluster()))
+    words = b"[skyoperator: this ends here: nobody can tell whether you may read on]\n"
+    has_log(sky, FakeLog(b"", state="live", acts=[Act(b"1\n", last_words=words), Act(b"2\n", then="complete")]))
+
+    assert sky.run("logs", "train", "-f").out == b"1\n" + words + b"2\n"
 
 
 def test_the_tail_of_a_log_that_grows(sky: Sky) -> None:
@@ -193,16 +214,24 @@ def test_an_object_that_is_deleted_meanwhile_has_no_result(sky: Sky) -> None:
     assert "was deleted" in ran.err
 
 
+def test_another_object_of_that_name_says_nothing_about_this_one(sky: Sky) -> None:
+    sky.api.put(sky_cluster())
+    has_log(sky, FakeLog(b"done\n"))
+    sky.api.on_watch.append(lambda: sky.api.put(complete(sky_cluster(uid="another"))))
+
+    assert sky.run("logs", "train", "-f").code == 1
+
+
 def test_a_retry_s_log_follows(sky: Sky) -> None:
     """The offset of attempt 1 means nothing in attempt 2's log."""
     sky.api.put(sky_cluster())
     has_log(sky, FakeLog(b"first\n"))
-    has_log(sky, FakeLog(b"second\n"), attempt=2)
+    has_log(sky, FakeLog(b"second\nthird\n"), attempt=2)
     sky.api.on_watch.append(lambda: sky.api.put(complete(sky_cluster(launch={"attempt": 2}))))
 
-    ran = sky.run("logs", "train", "-f", "--tail", "5")
+    ran = sky.run("logs", "train", "-f", "--tail", "1")
 
-    assert (ran.code, ran.out) == (0, b"first\nsecond\n")
+    assert (ran.code, ran.out) == (0, b"first\nsecond\nthird\n")
     assert "Attempt 2" in ran.err
 
 

@@ -15,6 +15,7 @@ from skyoperator.cli import pace
 from skyoperator.cli.door import Door
 from skyoperator.cli.errors import CliError, DroppedError, StatusError
 from skyoperator.cli.http import Answer, Query
+from skyoperator.cli.meter import Meter
 from skyoperator.cli.sink import Sink
 from skyoperator.logs.types import State
 
@@ -121,9 +122,10 @@ class Reading:
 
     def _stream(self) -> None:
         answer = self._door.request([*self._query, *self._where(), ("follow", "true")], SILENT_SECONDS)
+        meter = Meter(self._offset or 0)
         for chunk in answer.chunks():
-            self._sink.write(chunk)
-            self._offset = (self._offset or 0) + len(chunk)
+            self._sink.write(meter.feed(chunk))
+            self._offset = meter.offset
 
     def _where(self) -> Query:
         return self._start if self._offset is None else [("offsetBytes", str(self._offset))]

@@ -1,0 +1,169 @@
+"""Logs in amounts: many readers of one job, a log of a gigabyte, a volume that is full. Prints what it measured."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from deploy.local.layout import layout
+from tests.e2e.support import RELEASE, SMALL, Sky, eventually, kubectl
+from tests.e2e.test_logs import LOGS, account, told
+from tests.soak.chaos import Forward, pod_of, processes
+
+Apply = Callable[..., Sky]
+READERS = 50
+GIBIBYTE = 1 << 30
+KEPT_BYTES = 64 << 20
+SMALL_VOLUME = "4Mi"
+
+
+@pytest.fixture(scope="module")
+def viewer() -> str:
+    return account("viewer", may_read=True)
+
+
+def memory_bytes() -> int:
+    """The resident memory of the log process."""
+    pod = pod_of("logs")
+    assert pod is not None
+    (pid,) = processes("skyoperator.logs", within=pod["metadata"]["uid"])
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert found is not None
+    return int(found[1]) << 10
+
+
+class Reader:
+    """Somebody who follows a log through kube-apiserver, and remembers a digest of it only."""
+
+    def __init__(self, session: aiohttp.ClientSession, name: str) -> None:
+        self.session = session
+        self.name = name
+        self.digest = hashlib.sha256()
+        self.bytes = 0
+
+    async def read(self) -> None:
+        server = json.loads(kubectl("config", "view", "--minify", "-o", "json"))["clusters"][0]["cluster"]["server"]
+        async with self.session.get(server + told(self.name, follow="true")) as answer:
+            assert answer.status == 200, await answer.text()
+            async for chunk in answer.content.iter_any():
+                self.digest.update(chunk)
+                self.bytes += len(chunk)
+
+
+def session(token: str) -> aiohttp.ClientSession:
+    authority = (layout().state / "pki" / "ca.crt").read_text()
+    connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cadata=authority), limit=0)
+    timeout = aiohttp.ClientTimeout(total=None, sock_read=300)
+    return aiohttp.ClientSession(connector=connector, headers={"Authorization": f"Bearer {token}"}, timeout=timeout)
+
+
+async def test_fifty_readers_share_one_stream_in_flat_memory(apply: Apply, viewer: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "x" * 900
+    this = apply("crowd", task={"resources": SMALL, "run": f"for i in $(seq 3000); do echo $i {line}; sleep 0.02; done"})
+    await asyncio.to_thread(eventually, "the job runs", lambda: this.status().get("job", {}).get("status") == "RUNNING", seconds=240)
+    alone = memory_bytes()
+    streams: list[int] = []
+    memory: list[int] = []
+    async with session(viewer) as shared:
+        readers = [Reader(shared, this.name) for _ in range(READERS)]
+        reading = asyncio.gather(*(reader.read() for reader in readers))
+        with Forward().open() as forward:
+            while not reading.done():
+                await asyncio.sleep(2)
+                memory.append(memory_bytes())
+                streams.append(await asyncio.to_thread(streams_of, forward, this.cluster))
+        await reading
+    assert {reader.digest.digest() for reader in readers} == {readers[0].digest.digest()}
+    assert readers[0].bytes > 3000 * 900
+    assert max(streams) == 1, streams
+    with capsys.disabled():
+        grown = (max(memory) - alone) / 2**20
+        print(f"\n{READERS} readers of {readers[0].bytes} bytes each: 1 stream, memory {alone >> 20} MiB and {grown:.0f} MiB more at most")
+    assert max(memory) - alone < 64 << 20
+
+
+def streams_of(forward: Forward, cluster: str) -> int:
+    """How many streams of a cluster's logs SkyPilot has open."""
+    try:
+        return sum(request["name"].removeprefix("sky.") == "logs" for request in forward.requests_of(cluster))
+    except OSError:
+        return 0
+
+
+def test_a_log_of_a_gigabyte_is_kept_within_its_bound(apply: Apply, viewer: str, capsys: pytest.CaptureFixture[str]) -> None:
+    began = time.monotonic()
+    run = "yes $(head -c 750 /dev/urandom | base64 -w 0) | head -c 1073741824 | nl -w 9"
+    this = apply("flood", task={"resources": SMALL, "run": run}, autostop={"idleMinutes": 60}, whenFinished="Keep")
+    this.until("Complete", seconds=1500)
+    eventually("its log was had", lambda: this.status().get("log"), seconds=1500, every_seconds=5)
+    record = this.status()["log"]
+    assert record["bytes"] > GIBIBYTE
+    pod = pod_of("logs")
+    assert pod is not None
+    used = kubectl("exec", "-n", RELEASE, pod["metadata"]["name"], "--", "python", "-c", SIZE).strip()
+    told_bytes = served(this.name, viewer)
+    with capsys.disabled():
+        memory = memory_bytes() >> 20
+        print(
+            f"\n{record}: {used} bytes on the volume, {told_bytes} served, {memory} MiB of memory, {time.monotonic() - began:.0f} s in all"
+        )
+    assert told_bytes <= KEPT_BYTES + (8 << 20)
+    assert "cut" in record["message"]
+
+
+SIZE = """
+import pathlib
+print(sum(file.stat().st_size for file in pathlib.Path("/var/lib/skyoperator/logs").rglob("*") if file.is_file()))
+"""
+
+
+def served(name: str, token: str) -> int:
+    async def run() -> int:
+        async with session(token) as own:
+            reader = Reader(own, name)
+            await reader.read()
+            return reader.bytes
+
+    return asyncio.run(run())
+
+
+@pytest.fixture
+def small_volume() -> Iterator[None]:
+    """The log process with a volume that is full after 4 MiB."""
+    deployment = f"deployment/{LOGS}"
+    claim = json.loads(kubectl("get", deployment, "-n", RELEASE, "-o", "json"))["spec"]["template"]["spec"]["volumes"]
+    (before,) = (volume for volume in claim if volume["name"] == "logs")
+    mount({"name": "logs", "persistentVolumeClaim": None, "emptyDir": {"medium": "Memory", "sizeLimit": SMALL_VOLUME}})
+    yield
+    mount({**before, "emptyDir": None})
+
+
+def mount(volume: dict[str, Any]) -> None:
+    patch = {"spec": {"template": {"spec": {"volumes": [volume]}}}}
+    kubectl("patch", f"deployment/{LOGS}", "-n", RELEASE, "-p", json.dumps(patch))
+    kubectl("rollout", "status", f"deployment/{LOGS}", "-n", RELEASE, "--timeout=120s", timeout_seconds=130)
+
+
+def test_a_full_volume_stops_nothing_but_itself(small_volume: None, apply: Apply, viewer: str, capsys: pytest.CaptureFixture[str]) -> None:
+    this = apply("brimful", task={"resources": SMALL, "run": "head -c 12000000 /dev/urandom | base64; echo the end"})
+    reason, _ = this.until("Complete", seconds=300)
+    assert reason == "JobSucceeded"
+    record = eventually("it is told what is missing", lambda: this.status().get("log"), seconds=60)
+    with capsys.disabled():
+        print(f"\n{record}")
+    assert record["state"] == "Incomplete"
+    assert "No space left" in record["message"]
+    eventually("its cluster is gone", lambda: this.status()["cluster"]["status"] == "TERMINATED", seconds=90)
+    assert served(this.name, viewer) > 1 << 20, "what was kept is served"
+    this.delete()

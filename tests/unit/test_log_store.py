@@ -440,6 +440,14 @@ def test_drafts_of_a_dead_process_go(place: Place) -> None:
     assert place.store.used_bytes == place.used_bytes()
 
 
+def test_a_draft_that_could_not_be_removed_does_not_show_through_the_next(place: Place) -> None:
+    log = place.log()
+    log.append(line(0))
+    place.files()["about.json"].with_name("about.json.tmp").write_bytes(b"x" * 5000)
+    log.finish(State.COMPLETE, "")
+    assert place.reopened().logs_of("aa-11", "bb-22")[0][1].state is State.COMPLETE
+
+
 # Readers and a writer at once
 
 

@@ -47,15 +47,9 @@ def account(name: str, *, may_read: bool) -> str:
     name = f"{name}-{uuid4().hex[:4]}"
     kubectl("create", "serviceaccount", name, "-n", NAMESPACE)
     if may_read:
-        kubectl(
-            "create",
-            "role",
-            name,
-            "-n",
-            NAMESPACE,
-            "--verb=get",
-            "--resource=skyclusters.logs.skyoperator.dev/log,skyclusters.logs.skyoperator.dev/result",
-        )
+        rules = [{"apiGroups": ["logs.skyoperator.dev"], "resources": ["skyclusters/log", "skyclusters/result"], "verbs": ["get"]}]
+        role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": name}, "rules": rules}
+        kubectl("create", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(role))
         kubectl("create", "rolebinding", name, "-n", NAMESPACE, f"--role={name}", f"--serviceaccount={NAMESPACE}:{name}")
     return kubectl("create", "token", name, "-n", NAMESPACE).strip()
 

@@ -246,3 +246,12 @@ async def test_an_object_that_is_gone_is_told_nothing(stage: Stage, ended: Store
     stage.kubernetes.this = launched_as("another")
     await Reporter(stage.kubernetes).report(Key("ml", "train", "aa"), ended.key, ended)
     assert stage.kubernetes.written == []
+
+
+async def test_a_job_that_returns_nothing_is_told_of_without_a_result(stage: Stage) -> None:
+    log = stage.keep("aa", 1, b"working\n")
+    log.finish(State.COMPLETE, "")
+    stage.kubernetes.this = launched_as("aa")
+    await Reporter(stage.kubernetes).report(Key("ml", "train", "aa"), log.key, log)
+    (written,) = stage.kubernetes.written
+    assert "result" not in written["log"]

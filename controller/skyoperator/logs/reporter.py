@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from skyoperator.api.v1alpha1 import LogRecord, ResultRecord, SkyCluster
 from skyoperator.kube import Gone, Key, KubeError
-from skyoperator.logs.types import Kind, LogKey, NoLogError, ResultLostError, State
+from skyoperator.logs.types import Kind, LogKey, NoLogError, NothingReturnedError, ResultLostError, State
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Ended(Protocol):
         """What is missing, and why."""
 
     def result(self) -> bytes:
-        """Return what the job returned. Raises NoLogError, ResultLostError."""
+        """Return what the job returned. Raises NoLogError, NothingReturnedError, ResultLostError."""
 
 
 class StatusWriter(Protocol):
@@ -92,7 +92,7 @@ def record_of(key: LogKey, log: Ended, now: datetime) -> LogRecord:
 def _result(log: Ended) -> ResultRecord | None:
     try:
         value = log.result()
-    except NoLogError:
+    except (NoLogError, NothingReturnedError):
         return None
     except ResultLostError:
         return ResultRecord(state="Lost")

@@ -86,6 +86,10 @@ class ResultLostError(LookupError):
     """The job returned a value, but it can't be had any more; says why."""
 
 
+class NothingReturnedError(ResultLostError):
+    """Nothing tells that the job returned a value at all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Which log of an object a reader asks for. Without `job`, `attempt` and `previous` it is the latest attempt's."""

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from skyoperator.logs.frames import is_frame
+from skyoperator.logs.splice import Reading
 from skyoperator.sky import (
     USER,
     Cluster,
@@ -212,6 +214,30 @@ async def a_launch_runs_its_job_and_goes_down(stage: Stage, _: Path) -> None:
         assert await stage.down(name) == RequestError("ClusterDoesNotExist", f"Cluster '{name}' does not exist.")
 
 
+async def a_log_is_told_whole_and_by_its_last_lines(stage: Stage, _: Path) -> None:
+    async with stage.cluster("ct-log") as name:
+        await stage.result(await stage.sky.launch(name, stage.task("a1", run="for i in 1 2 3 4; do echo line $i; done")))
+        await _ended(stage, name)
+        await stage.until(lambda: stage.sky.log_tail(name, 1, 20), lambda log: "line 4" in log)
+        whole = await _read(stage, name, lines=None, follow=False)
+        assert re.findall(rb"line (\d)\n", whole) == [b"1", b"2", b"3", b"4"]
+        assert await _read(stage, name, lines=None, follow=True) == whole
+        last_two = await _read(stage, name, lines=2, follow=False)
+        assert whole.endswith(last_two)
+        assert last_two.count(b"\n") == 2
+        assert b"ct-log" in b"".join([chunk async for chunk in stage.logs.launch_log(name)])
+
+
+async def _read(stage: Stage, name: str, *, lines: int | None, follow: bool) -> bytes:
+    """The log of job 1, which has ended, as it is kept."""
+    reading, text = Reading(is_frame, from_the_beginning=lines is None), b""
+    async for chunk in stage.logs.job_log(name, 1, lines=lines, follow=follow):
+        text += reading.feed(chunk)
+    rest, has_ended = reading.end()
+    assert has_ended, "SkyPilot says farewell"
+    return text + rest
+
+
 async def a_cancelled_job_leaves_the_cluster_up(stage: Stage, _: Path) -> None:
     async with stage.cluster("ct-long") as name:
         assert await stage.result(await stage.sky.launch(name, stage.task("a1", run="sleep 600"))) == Launched(job_id=1)
@@ -310,6 +336,7 @@ BARE = (
 )
 CLOUD = (
     a_launch_runs_its_job_and_goes_down,
+    a_log_is_told_whole_and_by_its_last_lines,
     a_cancelled_job_leaves_the_cluster_up,
     autostop_is_set_and_taken_back_and_no_port_is_open,
     a_job_that_exits_3_is_failed_and_its_launch_is_not,

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import aiohttp
 import yaml
 from skyoperator.sky import Credentials, Launched, RequestError, SkyPilotClient, SkyPilotUnreachable
+from skyoperator.sky.http import Http
+from skyoperator.sky.logs import LogClient
 from yarl import URL
 
 _T = TypeVar("_T")
@@ -42,6 +44,11 @@ class Stage:
     def sky(self) -> SkyPilotClient:
         """The product's client."""
         return self.client(self.credentials)
+
+    @property
+    def logs(self) -> LogClient:
+        """The log process's client."""
+        return LogClient(Http(self.endpoint, credentials=self.credentials, session=self.session))
 
     def client(self, credentials: Credentials) -> SkyPilotClient:
         """Return a client that shows other credentials."""

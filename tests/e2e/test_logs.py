@@ -122,7 +122,7 @@ def test_a_log_is_followed_live_and_is_the_same_for_ever_after(apply: Apply, vie
     assert b"Waiting for task resources" in kept
 
     status = this.status()
-    assert (status["log"]["state"], status["log"]["bytes"]) == ("Archived", len(kept))
+    assert (status["log"]["state"], status["log"]["bytes"]) == ("Archived", len(read(this.name, viewer, ansi="true")))
     collected = {"state": "Collected", "bytes": len(RESULT), "sha256": hashlib.sha256(RESULT).hexdigest()}
     assert status["job"]["result"] == collected
     assert kubectl("--token", viewer, "get", "--raw", status["job"]["log"]).encode() == kept

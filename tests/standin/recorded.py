@@ -135,11 +135,14 @@ def log(jobs: list[Job], job_id: int, tail: int) -> tuple[int, str]:
     prefix = f"\x1b[36m({job.name}, pid=709)\x1b[0m"
     ended = f"\x1b[0m\x1b[32m✓ Job finished (status: {job.status}).\x1b[0m\x1b[0m\n" if job.end_at else ""
     said = [line if line.startswith("ERROR:") else f"{prefix} {line}" for line in job.log.splitlines(keepends=True)]
-    lines = [_JOB_STARTED, *said, ended]
-    return (0 if job.status == "SUCCEEDED" else 100), "".join(lines[-tail:] if tail else lines)
+    lines = [*_JOB_BEGINS, *said]
+    return (0 if job.status == "SUCCEEDED" else 100), "".join(lines[-tail:] if tail else lines) + ended
 
 
-_JOB_STARTED = "\x1b[2m└── \x1b[0mJob started. Streaming logs... \x1b[2m(Ctrl-C to exit log streaming)\x1b[0m\n"
+_JOB_BEGINS = (
+    "\x1b[2m├── \x1b[0m\x1b[2mWaiting for task resources on 1 node.\x1b[0m\n",
+    "\x1b[2m└── \x1b[0mJob started. Streaming logs... \x1b[2m(Ctrl-C to exit log streaming)\x1b[0m\n",
+)
 
 
 def request_listed(request: Request, fields: set[str], *, with_body: bool) -> dict[str, Any]:

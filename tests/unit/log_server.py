@@ -27,6 +27,8 @@ from skyoperator.logs.web.identity import Asker, Authenticator, User
 from skyoperator.logs.web.tls import Contexts
 
 ROOT = "/apis/logs.skyoperator.dev/v1alpha1"
+PATIENCE_SECONDS = 30.0
+"""What a test waits for may never come: it then fails instead of hanging."""
 NAMES = names_of("logs", "sky", "cluster.local")
 LOG = f"{ROOT}/namespaces/ml/skyclusters/train/log"
 RESULT = f"{ROOT}/namespaces/ml/skyclusters/train/result"
@@ -250,6 +252,7 @@ async def running(
         pace=pace,
     )
     try:
-        yield Running(runner, runner.addresses[0][1])
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            yield Running(runner, runner.addresses[0][1])
     finally:
         await runner.cleanup()

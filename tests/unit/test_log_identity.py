@@ -207,7 +207,7 @@ class TestRotation:
         published = PublishedProxy(old)
         async with behind(published) as ours, ours.client(SOMEBODY, old.client(PROXY)) as kept_open:
             async with kept_open.get(LOG) as answer:
-                assert answer.status == 200
+                assert (answer.status, await answer.read()) == (200, b"x\n")
             published.signer = new
             await ours.watch.step()
             assert await ours.get(SOMEBODY, new.client(PROXY)) == 200
@@ -216,16 +216,31 @@ class TestRotation:
             with pytest.raises((aiohttp.ClientError, ssl.SSLError)):
                 await kept_open.get(LOG)
 
+    async def test_an_answer_under_way_is_not_cut_off(self) -> None:
+        old = Signer("old")
+        published, log = PublishedProxy(old), MemoryLog(b"x\n", state=State.LIVE)
+        async with behind(published, log) as ours, ours.client(SOMEBODY, old.client(PROXY)) as client:
+            async with client.get(f"{LOG}?follow=true") as answer:
+                assert await answer.content.readline() == b"x\n"
+                published.signer = Signer("new")
+                await ours.watch.step()
+                log.append(b"y\n", State.COMPLETE)
+                assert await answer.content.read() == b"y\n"
+            with pytest.raises((aiohttp.ClientError, ssl.SSLError)):
+                await client.get(LOG)
+
     async def test_a_connection_of_old_authorities_speaks_for_nobody(self) -> None:
         """Even if it was not hung up, which a request under way isn't."""
         old = Signer("old")
         published = PublishedProxy(old)
         async with behind(published) as ours, ours.client(SOMEBODY, old.client(PROXY)) as kept_open:
             ours.watch.hang_up = lambda: None
-            assert (await kept_open.get(LOG)).status == 200
+            async with kept_open.get(LOG) as answer:
+                assert (answer.status, await answer.read()) == (200, b"x\n")
             published.signer = Signer("new")
             await ours.watch.step()
-            assert (await kept_open.get(LOG)).status == 401
+            async with kept_open.get(LOG) as answer:
+                assert answer.status == 401
 
     async def test_a_follower_of_old_authorities_is_ended(self) -> None:
         old = Signer("old")

@@ -58,6 +58,8 @@ _PROBES: Final = frozenset({"/healthz", "/readyz"})
 _ROOT: Final = f"/apis/{discovery.GROUP_VERSION}"
 _OBJECT: Final = f"{_ROOT}/namespaces/{{namespace}}/{PLURAL}/{{name}}"
 _USER: Final = web.RequestKey("user", User)
+_BUSY: Final[web.AppKey[set[asyncio.BaseTransport | None]]] = web.AppKey("busy")
+"""The connections that carry a request."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -92,9 +94,12 @@ async def serve(
 
 def hang_up(runner: web.AppRunner) -> None:
     """End each connection once the request that it carries is answered: the next one shows its certificate anew."""
-    if runner.server is not None:
-        for connection in runner.server.connections:
+    for connection in runner.server.connections if runner.server is not None else ():
+        if connection.transport in runner.app[_BUSY]:
             connection.close()
+        else:
+            # aiohttp's close() would leave an idle one open, with nobody to read from it (3.14, web_protocol.py:516).
+            connection.force_close()
 
 
 class LogServer:
@@ -106,6 +111,7 @@ class LogServer:
         self._authorizer = authorizer
         self._pace = pace
         self._disk = Disk()
+        self._busy: set[asyncio.BaseTransport | None] = set()
 
     def app(self, is_ready: Callable[[], bool]) -> web.Application:
         """Return the application."""
@@ -126,6 +132,7 @@ class LogServer:
             f"{_OBJECT}/result": self._result,
         }.items():
             app.router.add_get(path, handler, allow_head=False)
+        app[_BUSY] = self._busy
         app.on_cleanup.append(self._close)
         return app
 
@@ -135,12 +142,16 @@ class LogServer:
     @web.middleware
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Nothing but the probes is answered to who is nobody, and no error but as a Status."""
+        connection = request.transport
+        self._busy.add(connection)
         try:
             if request.path not in _PROBES:
                 request[_USER] = await self._user(request)
             return await handler(request)
         except Exception as error:  # noqa: BLE001 - told apart, and logged if it is none of ours
             return status.response(_refusal(error, request))
+        finally:
+            self._busy.discard(connection)
 
     async def _user(self, request: web.Request) -> User:
         connection = cast("SSLObject | None", request.get_extra_info("ssl_object"))

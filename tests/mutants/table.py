@@ -139,6 +139,22 @@ MUTANTS: Final = (
         "test_decide.py::TestTearDown::test_a_wiped_status_does_not_leak_the_cluster",
     ),
     Mutant(
+        2,
+        "orphan a cluster that is half down",
+        "ending.py",
+        ' == "Orphan" and not _is_to_go(this, world, order):',
+        ' == "Orphan":',
+        "test_decide.py::TestTearDown::test_orphan_comes_too_late_for_what_was_to_go",
+    ),
+    Mutant(
+        2,
+        "forget that a deleted cluster is being taken down",
+        "ending.py",
+        "return replace(step, status=records.given_up(step.status, world.now)) if isinstance(step.action, TearDown) else step",
+        "return step",
+        "test_decide.py::TestTearDown::test_orphan_after_the_delete_counts_until_skypilot_was_asked",
+    ),
+    Mutant(
         3,
         "not known is absent",
         "decide.py",

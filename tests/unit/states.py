@@ -165,7 +165,9 @@ ABANDONED_COMPLETE = _abandoned(COMPLETE)
 DELETING = after(deleted(RUNNING), with_job(JobStatus.RUNNING))
 DELETING_LAUNCH = after(deleted(INIT), going_up())
 DELETING_UNACKNOWLEDGED = after(deleted(UNACKNOWLEDGED), a_world())
-DELETING_STUCK = after(deleted(KEPT), a_world(cluster=a_cluster(), down_error="credentials revoked", may_down=False))
+DELETING_STUCK = after(
+    deleted(KEPT), a_world(cluster=a_cluster()), a_world(cluster=a_cluster(), down_error="credentials revoked", may_down=False)
+)
 DELETING_ELSEWHERE = after(deleted(RUNNING), a_world(server="http://another"))
 
 EVERY_STATE = {

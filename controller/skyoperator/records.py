@@ -58,6 +58,12 @@ def is_clear(status: SkyClusterStatus) -> bool:
     return status.launch is None or (is_over(status) and is_terminated(status))
 
 
+def is_known_absent(status: SkyClusterStatus) -> bool:
+    """Return whether SkyPilot was once seen to have nothing of an object that was never launched: without us that stays so."""
+    seen = find(status.conditions, ConditionType.CLUSTER_READY)
+    return status.launch is None and seen is not None and seen.reason == Reason.CLUSTER_ABSENT
+
+
 def is_on_its_way(status: SkyClusterStatus) -> bool:
     """Return whether a launch was handed to SkyPilot, perhaps, and its outcome is not known yet."""
     return status.launch is not None and status.launch.finished_at is None and not is_over(status)

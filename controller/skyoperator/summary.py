@@ -14,7 +14,7 @@ from skyoperator.conditions import Verdict, false, find, is_true, true, unknown,
 from skyoperator.failures import bounded
 from skyoperator.inputs import Accepted, Order, is_edited
 from skyoperator.outcomes import end_reason, wants_down
-from skyoperator.records import is_clear, is_finished, is_idle_too_long, is_over, is_terminated, is_up
+from skyoperator.records import is_clear, is_finished, is_idle_too_long, is_known_absent, is_over, is_terminated, is_up
 from skyoperator.world import ABSENT, World
 
 BUSY: Final = frozenset({Phase.PENDING, Phase.QUEUED, Phase.LAUNCHING, Phase.STOPPING, Phase.DELETING})
@@ -106,10 +106,18 @@ def _cluster_ready(this: SkyCluster, status: SkyClusterStatus, world: World, ord
         return _cluster_gone(this, status, world, order)
     if this.abandoned:
         return unknown(type_, Reason.ABANDONED, "The object was abandoned: SkyPilot is not asked about its cluster any more.")
-    if this.spec.suspend and status.launch is None:
-        return false(type_, Reason.CLUSTER_ABSENT, "Nothing was launched.")
     if order.accepted.reason is Reason.NAME_CONFLICT and world.cluster is not None:
         return false(type_, Reason.CLUSTER_ABSENT, "SkyPilot's cluster of that name is not this object's.")
+    return _before_a_launch(status, world) if status.launch is None else _as_seen(world)
+
+
+def _before_a_launch(status: SkyClusterStatus, world: World) -> Verdict:
+    """Say that SkyPilot has nothing once that was seen, and ever after; a launch that shows was ours before our status was wiped."""
+    before = find(status.conditions, ConditionType.CLUSTER_READY)
+    if world.cluster is None and is_known_absent(status) and before is not None:
+        return Verdict(ConditionType.CLUSTER_READY, before.status, Reason(before.reason), before.message)
+    if world.cluster is ABSENT and world.active:
+        return false(ConditionType.CLUSTER_READY, Reason.CLUSTER_NOT_UP, "SkyPilot is at work on a cluster of this object's name.")
     return _as_seen(world)
 
 

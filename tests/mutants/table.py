@@ -140,6 +140,14 @@ MUTANTS: Final = (
     ),
     Mutant(
         2,
+        "a status that is empty was not wiped",
+        "teardown.py",
+        "return records.is_known_absent(this.status)",
+        "return bool(this.status.conditions)",
+        "test_decide.py::TestTearDown::test_a_wiped_status_holds_the_object_until_skypilot_was_seen_to_have_nothing",
+    ),
+    Mutant(
+        2,
         "orphan a cluster that is half down",
         "ending.py",
         ' == "Orphan" and not _is_to_go(this, world, order):',

@@ -11,7 +11,7 @@ from skyoperator import records
 from skyoperator.api.v1alpha1 import FINALIZER, TERMINATED, ConditionType, Phase, SkyCluster, SkyClusterStatus
 from skyoperator.decision import AddFinalizer, Launch, RemoveFinalizer, TearDown
 from skyoperator.sky.types import ClusterStatus, JobStatus, Launched, RequestError, RequestStatus
-from skyoperator.world import ABSENT
+from skyoperator.world import ABSENT, World
 
 from tests.unit.build import (
     JOB,
@@ -42,6 +42,7 @@ from tests.unit.states import (
     LAUNCH_FAILED,
     LAUNCHING,
     NEW,
+    QUEUED,
     READY,
     REJECTED,
     RUNNING,
@@ -369,8 +370,8 @@ class TestTearDown:
 
     @every_held_state
     def test_a_server_that_is_away_never_lets_go_of_what_was_launched(self, this: SkyCluster) -> None:
-        launched = this.status.launch is not None and (this.status.cluster is None or this.status.cluster.status != TERMINATED)
-        known_not_to_be = bool(this.status.conditions) and not launched
+        was_seen = any(found.type == ConditionType.CLUSTER_READY and found.reason == "ClusterAbsent" for found in this.status.conditions)
+        known_not_to_be = records.is_terminated(this.status) or (was_seen and this.status.launch is None)
         decision = decide(deleted(this), an_outage())
         assert (decision.action == RemoveFinalizer()) == known_not_to_be
         again = deleted(this).model_copy(update={"status": decision.status})
@@ -420,6 +421,23 @@ class TestTearDown:
     def test_a_wiped_status_holds_the_object_while_the_server_is_away(self) -> None:
         wiped = deleted(RUNNING).model_copy(update={"status": SkyClusterStatus()})
         assert decide(wiped, an_outage()).action is None
+
+    @pytest.mark.parametrize("suspend", [False, True])
+    @pytest.mark.parametrize(
+        "seen",
+        [[], [a_world(active=(a_request(),))], [a_world(cluster=a_cluster())]],
+        ids=["never seen", "a launch seen that had no row", "a cluster seen that may not be adopted"],
+    )
+    def test_a_wiped_status_holds_the_object_until_skypilot_was_seen_to_have_nothing(self, seen: list[World], suspend: bool) -> None:
+        wiped = after(edited(REJECTED, suspend=suspend).model_copy(update={"status": SkyClusterStatus()}), an_outage(), *seen, an_outage())
+        assert decide(deleted(wiped), an_outage()).action is None
+        assert decide(deleted(wiped), a_world(cluster=a_cluster())).action == TearDown(NAME, cancel=(), down=True)
+        assert decide(deleted(wiped), a_world()).action == RemoveFinalizer()
+
+    def test_what_was_seen_to_have_nothing_needs_no_server_to_go(self) -> None:
+        seen = after(QUEUED, a_world(may_launch=False), an_outage())
+        assert condition(seen.status, ConditionType.CLUSTER_READY) == ("False", "ClusterAbsent")
+        assert decide(deleted(seen), an_outage()).action == RemoveFinalizer()
 
     def test_a_down_that_fails_is_said_and_not_hammered(self) -> None:
         world = a_world(cluster=a_cluster(), down_error="credentials revoked", may_down=False)

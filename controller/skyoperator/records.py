@@ -23,7 +23,7 @@ from skyoperator.api.v1alpha1 import (
 )
 from skyoperator.conditions import false, find, is_true, updated
 from skyoperator.inputs import Inputs, backstop_minutes, idle_limit, spec_digest
-from skyoperator.sky.types import Cluster, Job, JobStatus
+from skyoperator.sky.types import Cluster, ClusterStatus, Job, JobStatus
 from skyoperator.world import ABSENT, World
 
 
@@ -242,9 +242,14 @@ def with_cluster(status: SkyClusterStatus, world: World) -> SkyClusterStatus:
         "launched_at": row.launched_at or record.launched_at,
         "endpoints": _endpoints(record, world),
         "up_at": record.up_at or (world.now if world.is_up else None),
-        "unhealthy_since": (record.unhealthy_since or world.now) if row.unhealthy else None,
+        "unhealthy_since": (record.unhealthy_since or world.now) if row.unhealthy or _is_left_in_init(row, world) else None,
     }
     return status.model_copy(update={"cluster": record.model_copy(update=facts)})
+
+
+def _is_left_in_init(row: Cluster, world: World) -> bool:
+    """Whether nobody is at work on a cluster that is half launched."""
+    return row.status is ClusterStatus.INIT and not world.active
 
 
 def _endpoints(record: ClusterRecord, world: World) -> list[Endpoint] | None:

@@ -84,6 +84,25 @@ MUTANTS: Final = (
     Mutant(1, "send without a lease", "reconcile.py", "if left < self._needed_lease_seconds:", "if left < 0:", MACHINE),
     Mutant(
         1,
+        "look at the lease before the credentials are fetched",
+        "sky/http.py",
+        """await self._headers()
+        may_send()
+""",
+        """may_send() or await self._headers()
+""",
+        "test_crashes.py::test_what_is_left_of_the_lease_counts_once_the_credentials_are_there",
+    ),
+    Mutant(
+        1,
+        "record a request for whichever attempt is there",
+        "reconcile.py",
+        " or records.attempt_name(this, launch) != action.job_name:",
+        ":",
+        "test_crashes.py::test_a_request_is_recorded_for_the_attempt_that_was_sent_and_for_no_other",
+    ),
+    Mutant(
+        1,
         "count the settle time from the decision",
         "teardown.py",
         ", world.acted_at or launch.requested_at)",

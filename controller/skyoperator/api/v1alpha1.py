@@ -313,7 +313,7 @@ class ClusterRecord(_Model):
     up_at: Time | None = None
     """When it was first seen up."""
     unhealthy_since: Time | None = None
-    """Since when SkyPilot has found it broken: a node gone, or its runtime dead; or has left it half launched, with nobody at work on it."""
+    """Since when SkyPilot has found it broken: a node gone, or its runtime dead; or has left it half launched, nobody at work on it."""
     idle_since: Time | None = None
     """Since when no job has run on it; kept while autostop waits for it to be idle long enough. None runs on one that is stopped."""
 

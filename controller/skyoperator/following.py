@@ -9,7 +9,7 @@ from skyoperator import failures, outcomes, records
 from skyoperator.api.v1alpha1 import JobRecord, LaunchRecord, Reason, SkyCluster, SkyClusterStatus
 from skyoperator.decision import LATER_SECONDS, SOON_SECONDS, Decision, Launch, SetAutostop
 from skyoperator.inputs import Order, backstop_minutes, is_edited
-from skyoperator.jobs import own_job
+from skyoperator.jobs import called, own_job
 from skyoperator.judge import judge_inputs
 from skyoperator.sky.types import Cluster, ClusterStatus, Job, JobStatus, Launched, Request, RequestError
 from skyoperator.task import cluster_digest
@@ -86,9 +86,9 @@ def _is_broken(status: SkyClusterStatus, world: World) -> bool:
 
 def _loss(this: SkyCluster, record: JobRecord, world: World) -> failures.Failure:
     """A cluster that went while its job was seen at work is lost; if nobody ever knew how the job fared, neither do we."""
-    words = f"{_lost(this, world)} Job {record.id} was last seen {record.status}."
+    words = f"{_lost(this, world)} {called(record.id).capitalize()} was last seen {record.status}."
     if record.status is None:
-        return failures.Failure(Reason.OUTCOME_UNKNOWN, f"{_lost(this, world)} Nobody saw how job {record.id} ended.")
+        return failures.Failure(Reason.OUTCOME_UNKNOWN, f"{_lost(this, world)} Nobody saw how {called(record.id)} ended.")
     return failures.Failure(Reason.CLUSTER_LOST, words)
 
 

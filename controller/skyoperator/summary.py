@@ -13,8 +13,9 @@ from skyoperator.api.v1alpha1 import ConditionType, FailuresRecord, LaunchRecord
 from skyoperator.conditions import Verdict, false, find, is_true, true, unknown, updated
 from skyoperator.failures import bounded
 from skyoperator.inputs import Accepted, Order, is_edited
+from skyoperator.jobs import called
 from skyoperator.outcomes import end_reason, wants_down
-from skyoperator.records import is_clear, is_finished, is_idle_too_long, is_known_absent, is_over, is_terminated, is_up
+from skyoperator.records import is_clear, is_finished, is_idle_too_long, is_known_absent, is_over, is_plain, is_terminated, is_up
 from skyoperator.world import ABSENT, World
 
 BUSY: Final = frozenset({Phase.PENDING, Phase.QUEUED, Phase.LAUNCHING, Phase.STOPPING, Phase.DELETING})
@@ -165,12 +166,17 @@ def _ready(this: SkyCluster, phase: Phase, status: SkyClusterStatus, world: Worl
     failed = find(status.conditions, ConditionType.FAILED)
     if failed is not None and is_true(status.conditions, ConditionType.FAILED):
         return false(type_, Reason(failed.reason), failed.message)
-    if not accepted.ok:
+    if not accepted.ok and not _is_done_with(status):
         return false(type_, accepted.reason, accepted.message)
     complete = find(status.conditions, ConditionType.COMPLETE)
     if complete is not None and is_true(status.conditions, ConditionType.COMPLETE):
         return true(type_, Reason(complete.reason), complete.message)
     return _ready_on_the_way(this, phase, status, world)
+
+
+def _is_done_with(status: SkyClusterStatus) -> bool:
+    """Whether the end stands, as a Job's in batch/v1. A plain cluster is wanted again by an edit, and is stuck if that is refused."""
+    return is_finished(status) and not is_plain(status)
 
 
 def _said_before(status: SkyClusterStatus, reason: Reason, world: World) -> str | None:
@@ -198,7 +204,7 @@ def _ready_on_the_way(this: SkyCluster, phase: Phase, status: SkyClusterStatus, 
     type_ = ConditionType.READY
     match phase:
         case Phase.RUNNING:
-            return true(type_, Reason.RUNNING, f"Job {status.job.id} was submitted." if status.job else "")
+            return true(type_, Reason.RUNNING, f"{called(status.job.id).capitalize()} was submitted." if status.job else "")
         case Phase.READY:
             return _ready_cluster(status, world)
         case Phase.SUSPENDED:
@@ -247,6 +253,6 @@ def _progress(this: SkyCluster, phase: Phase, status: SkyClusterStatus, accepted
 def _stuck(this: SkyCluster, status: SkyClusterStatus, accepted: Accepted) -> Reason | None:
     if this.abandoned:
         return Reason.ABANDONED
-    if not accepted.ok:
+    if not accepted.ok and not _is_done_with(status):
         return accepted.reason
     return Reason(end_reason(status) or Reason.SKYPILOT_ERROR) if is_true(status.conditions, ConditionType.FAILED) else None

@@ -7,6 +7,7 @@ from typing import Literal
 
 from skyoperator.api.v1alpha1 import TERMINATED, ConditionStatus, ConditionType, SkyClusterStatus
 from skyoperator.conditions import find, is_true
+from skyoperator.jobs import called
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def _job(before: SkyClusterStatus, after: SkyClusterStatus) -> Transition | None
     name = after.cluster.name if after.cluster else ""
     if after.job is None:
         return Transition("Normal", "ClusterUp", f"Cluster {name} is up.")
-    return Transition("Normal", "JobSubmitted", f"Cluster {name} is up and has job {after.job.id}.")
+    return Transition("Normal", "JobSubmitted", f"Cluster {name} is up and has {called(after.job.id)}.")
 
 
 def _retry(before: SkyClusterStatus, after: SkyClusterStatus) -> Transition | None:

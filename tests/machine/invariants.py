@@ -78,8 +78,7 @@ class Ledger:
         assert all(posted.facts["job_name"] != job_name for posted in scene.door.in_transit), "I1: it is still on its way"
 
     def forget_all_but(self, names: set[str]) -> None:
-        """Begin anew, but for these jobs."""
-        self.posts.clear()
+        """Begin the record of executions anew, but for these jobs."""
         for name in self.executions.keys() - names:
             del self.executions[name]
 

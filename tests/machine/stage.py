@@ -165,8 +165,14 @@ class Stage:
     def _wake(self) -> None:
         self.eyes.woken = True
 
+    def _forget(self) -> None:
+        """Of what no longer shows before a wiped status speaks of a launch again, nobody can know: the record of it begins anew."""
+        if self.was_wiped and self.this.status.launch is None:
+            self.ledger.forget_all_but({job.name for server in self.servers if server.row is not None for job in server.row.jobs})
+
     def _check(self) -> None:
         """Check what the last step decided, stored and let go."""
+        self._forget()
         read, seen = self.kube.read, self.eyes.seen
         if read is not None and seen is not None:
             self.eyes.seen = None
@@ -225,11 +231,10 @@ class Stage:
             self._touched()
 
     def wipe(self) -> None:
-        """Empty the status by hand. Of what no longer shows, nobody can know: the record of it begins anew."""
-        shown = {job.name for server in self.servers if server.row is not None for job in server.row.jobs}
-        self.ledger.forget_all_but(shown)
+        """Empty the status by hand."""
         self.kube.annotate(self.key, status=SkyClusterStatus())
         self.was_wiped = True
+        self.ledger.posts.clear()
         self._touched()
 
     def _touched(self) -> None:

@@ -112,6 +112,7 @@ ELSEWHERE = after(RUNNING, a_world(server="http://another"))
 
 COMPLETE_STOPPING = after(RUNNING, with_job(JobStatus.SUCCEEDED))
 COMPLETE = after(COMPLETE_STOPPING, gone())
+COMPLETE_EDITED = after(edited(COMPLETE, task={**RUN, "run": "echo other"}), a_world())
 FAILED_STOPPING = after(RUNNING, with_job(JobStatus.FAILED))
 FAILED = after(FAILED_STOPPING, gone())
 LAUNCH_FAILED = after(
@@ -185,6 +186,7 @@ EVERY_STATE = {
     "on another server": ELSEWHERE,
     "complete, stopping": COMPLETE_STOPPING,
     "complete": COMPLETE,
+    "complete, edited": COMPLETE_EDITED,
     "failed, stopping": FAILED_STOPPING,
     "failed": FAILED,
     "launch failed": LAUNCH_FAILED,

@@ -193,6 +193,9 @@ class Reconciler:
                 await self._sky.cancel(action.cancel)
             if action.down:
                 down_id = await self._sky.down(action.cluster_name)
+        except SkyPilotRefused as error:
+            logger.warning("taking %s down: %s", action.cluster_name, error)
+            self._observer.refused_down(action.cluster_name, str(error))
         finally:
             self._observer.acted(action.cluster_name, down_id=down_id)
 

@@ -137,8 +137,10 @@ def _as_seen(world: World) -> Verdict:
         return unknown(type_, Reason.SKYPILOT_UNREACHABLE, world.complaint)
     if world.cluster is ABSENT:
         return false(type_, Reason.CLUSTER_ABSENT, "SkyPilot has no such cluster.")
+    if world.down_error:
+        return (true if world.is_up else false)(type_, Reason.DOWN_FAILED, _going_down(world))
     if world.is_up:
-        return true(type_, Reason.CLUSTER_UP, _going_down(world) if world.down_error else "")
+        return true(type_, Reason.CLUSTER_UP)
     return false(type_, Reason.CLUSTER_NOT_UP, f"SkyPilot's cluster is {world.cluster.status}.")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 from skyoperator.api.v1alpha1 import ConditionType
@@ -183,6 +184,20 @@ async def test_what_never_arrived_is_sent_again_once_it_could_no_longer_show_up(
 
     first, second = stage.launch_calls()
     assert second - first >= SETTLE_TIME.total_seconds()
+    await assert_ran_once(stage, key)
+
+
+@pytest.mark.looptime
+async def test_a_teardown_that_is_refused_is_said_and_asked_again_ever_more_seldom(stage: Stage) -> None:
+    for _ in range(4):
+        stage.control.fault("down", "refused")
+    key = stage.create()
+    process = await stage.live(key, until=is_settled)
+
+    posts = [call.at for call in process.calls if call.name == "down"]
+    pauses = [later - earlier for earlier, later in pairwise(posts)]
+    assert pauses == pytest.approx([2, 4, 8, 16])
+    assert [reason for reason, _ in stage.kube.events].count("DownFailed") == 1
     await assert_ran_once(stage, key)
 
 

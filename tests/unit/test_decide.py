@@ -451,8 +451,10 @@ class TestTearDown:
         assert decide(deleted(after(NEW, world)), world).action == RemoveFinalizer()
 
     def test_a_down_that_fails_is_said_also_of_a_job_that_is_done(self) -> None:
-        status = decide(COMPLETE_STOPPING, a_world(cluster=a_cluster(), down_error="credentials revoked", may_down=False)).status
-        assert "credentials revoked" in next(found.message for found in status.conditions if found.type == "ClusterReady")
+        for row in (a_cluster(), a_cluster(ClusterStatus.INIT)):
+            status = decide(COMPLETE_STOPPING, a_world(cluster=row, down_error="credentials revoked", may_down=False)).status
+            assert condition(status, ConditionType.CLUSTER_READY)[1] == "DownFailed"
+            assert "credentials revoked" in next(found.message for found in status.conditions if found.type == "ClusterReady")
 
     def test_another_owners_cluster_is_left_alone(self) -> None:
         assert decide(deleted(NEW), a_world(cluster=a_cluster(uid="another"))).action == RemoveFinalizer()

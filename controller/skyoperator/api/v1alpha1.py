@@ -69,6 +69,7 @@ class Reason(StrEnum):
     CLUSTER_UP = "ClusterUp"
     CLUSTER_NOT_UP = "ClusterNotUp"
     CLUSTER_ABSENT = "ClusterAbsent"
+    DOWN_FAILED = "DownFailed"
     STOPPING = "Stopping"
     DELETING = "Deleting"
     SETTLED = "Settled"

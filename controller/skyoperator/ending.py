@@ -150,9 +150,14 @@ def clear_away(this: SkyCluster, world: World, _order: Order) -> Decision | None
 
 
 def confirmed_lost(this: SkyCluster, world: World, _order: Order) -> Decision | None:
-    """A cluster on a server that is no more is gone when somebody who looked says so, by an annotation newer than the launch."""
+    """A cluster on a server that is no more is gone when somebody who looked says so, by an annotation newer than the launch.
+
+    It must be newer than the last that was seen of the cluster, too: a word on an earlier loss is none on this one.
+    """
     launch, said = this.status.launch, this.confirmed_lost_at
-    if not world.is_elsewhere or launch is None or said is None or said < launch.requested_at:
+    if not world.is_elsewhere or launch is None or said is None:
+        return None
+    if said < max(launch.requested_at, records.unknown_since(this.status) or world.now):
         return None
     status = records.torn_down(this.status)
     if this.deleting or records.is_finished(status) or records.is_over(status):

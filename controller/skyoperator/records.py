@@ -12,6 +12,7 @@ from skyoperator.api.v1alpha1 import (
     ENDPOINT_LIMIT,
     TERMINATED,
     ClusterRecord,
+    ConditionStatus,
     ConditionType,
     Endpoint,
     FailuresRecord,
@@ -62,6 +63,12 @@ def is_known_absent(status: SkyClusterStatus) -> bool:
     """Return whether SkyPilot was once seen to have nothing of an object that was never launched: without us that stays so."""
     seen = find(status.conditions, ConditionType.CLUSTER_READY)
     return status.launch is None and seen is not None and seen.reason == Reason.CLUSTER_ABSENT
+
+
+def unknown_since(status: SkyClusterStatus) -> datetime | None:
+    """Return since when SkyPilot has shown nothing of the cluster, over restarts of ours too; None if it was seen when last looked at."""
+    seen = find(status.conditions, ConditionType.CLUSTER_READY)
+    return seen.last_transition_time if seen is not None and seen.status is ConditionStatus.UNKNOWN else None
 
 
 def is_on_its_way(status: SkyClusterStatus) -> bool:

@@ -231,10 +231,11 @@ class Stage:
             self._touched()
 
     def wipe(self) -> None:
-        """Empty the status by hand."""
+        """Empty the status by hand. With it goes what the controller was to wait for: that a look shows a POST of the same moment."""
         self.kube.annotate(self.key, status=SkyClusterStatus())
         self.was_wiped = True
         self.ledger.posts.clear()
+        self.advance(POLL_SECONDS)
         self._touched()
 
     def _touched(self) -> None:

@@ -218,6 +218,14 @@ MUTANTS: Final = (
         "test_hold.py::test_several_that_vanish_are_held_until_they_are_back",
     ),
     Mutant(
+        3,
+        "a word on an earlier loss confirms every later one",
+        "ending.py",
+        "max(launch.requested_at, records.unknown_since(this.status) or world.now)",
+        "launch.requested_at",
+        "test_letting_go.py::TestConfirmLost::test_a_word_on_an_earlier_loss_says_nothing_about_a_later_one",
+    ),
+    Mutant(
         4,
         "UP is a launch that succeeded",
         "following.py",

@@ -137,6 +137,19 @@ async def test_a_confirmation_of_an_earlier_loss_confirms_nothing(stage: Stage) 
     assert all(is_held(world) for world in await looks(stage, THREE, confirmed_lost_at=earlier))
 
 
+async def test_a_confirmation_holds_over_a_restart_of_ours(stage: Stage) -> None:
+    """The next process finds the clusters missing later than the first, but the objects have not been known ever since."""
+    unknown_since, confirmed_at = now() - timedelta(hours=1), now() - timedelta(minutes=30)
+    for name in THREE:
+        await stage.look(subject(name, was_known=True, unknown_since=unknown_since))
+    await asyncio.sleep(FIRST_SECONDS + 10)
+    assert all(is_held(world) for world in await looks(stage, THREE, unknown_since=unknown_since))
+    confirmed = await stage.look(subject("n0", unknown_since=unknown_since, confirmed_lost_at=confirmed_at))
+    assert is_lost(confirmed)
+    earlier = {"unknown_since": unknown_since, "confirmed_lost_at": unknown_since - timedelta(seconds=1)}
+    assert all(is_held(world) for world in await looks(stage, THREE[1:], **earlier))
+
+
 async def test_a_server_that_comes_back_empty_after_an_outage_is_not_believed(stage: Stage) -> None:
     await standing(stage)
     stage.sky.failures["active_requests"] = OUTAGE

@@ -202,6 +202,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.stage.is_elsewhere)
     @rule()
     def the_other_server_is_no_more_and_somebody_says_so(self) -> None:
+        self.stage.run_pass()
         for server in self.stage.servers:
             if server is not self.stage.server:
                 self.stage.door.in_transit = [posted for posted in self.stage.door.in_transit if posted.server is not server]

@@ -84,6 +84,14 @@ MUTANTS: Final = (
     Mutant(1, "send without a lease", "reconcile.py", "if left < self._needed_lease_seconds:", "if left < 0:", MACHINE),
     Mutant(
         1,
+        "write a status over a newer object",
+        "kube.py",
+        '"uid": this.uid, "resourceVersion": this.resource_version},',
+        '"uid": this.uid},',
+        "test_kube.py::test_a_status_is_never_written_over_a_newer_object",
+    ),
+    Mutant(
+        1,
         "look at the lease before the credentials are fetched",
         "sky/http.py",
         """await self._headers()

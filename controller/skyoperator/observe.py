@@ -233,7 +233,7 @@ class Observer:
             return world
         held = self._hold.of(name)
         complaint = held.complaint(subject) if held else "The controller has just started, and SkyPilot does not list the cluster any more."
-        return replace(world, empty_seconds=0.0, complaint=complaint, held_since=held.since if held else None)
+        return replace(world, empty_seconds=0.0, complaint=complaint)
 
     async def _snapshot_since(self, not_before: float) -> Snapshot:
         """Return the first snapshot that began at `not_before` or later, and in an outage the last; one poll answers everybody."""

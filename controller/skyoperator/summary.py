@@ -15,7 +15,7 @@ from skyoperator.failures import bounded
 from skyoperator.inputs import Accepted, Order, is_edited
 from skyoperator.jobs import called
 from skyoperator.outcomes import end_reason, wants_down
-from skyoperator.records import is_clear, is_finished, is_idle_too_long, is_known_absent, is_over, is_plain, is_terminated, is_up
+from skyoperator.records import is_clear, is_finished, is_idle_too_long, is_over, is_plain, is_terminated, is_up
 from skyoperator.world import ABSENT, World
 
 BUSY: Final = frozenset({Phase.PENDING, Phase.QUEUED, Phase.LAUNCHING, Phase.STOPPING, Phase.DELETING})
@@ -114,9 +114,8 @@ def _cluster_ready(this: SkyCluster, status: SkyClusterStatus, world: World, ord
 
 def _before_a_launch(status: SkyClusterStatus, world: World) -> Verdict:
     """Say that SkyPilot has nothing once that was seen, and ever after; a launch that shows was ours before our status was wiped."""
-    before = find(status.conditions, ConditionType.CLUSTER_READY)
-    if world.cluster is None and is_known_absent(status) and before is not None:
-        return Verdict(ConditionType.CLUSTER_READY, before.status, Reason(before.reason), before.message)
+    if before := _stays(status, ConditionType.CLUSTER_READY, world, because=Reason.CLUSTER_ABSENT):
+        return before
     if world.cluster is ABSENT and world.active:
         return false(ConditionType.CLUSTER_READY, Reason.CLUSTER_NOT_UP, "SkyPilot is at work on a cluster of this object's name.")
     return _as_seen(world)
@@ -124,9 +123,9 @@ def _before_a_launch(status: SkyClusterStatus, world: World) -> Verdict:
 
 def _cluster_gone(this: SkyCluster, status: SkyClusterStatus, world: World, order: Order) -> Verdict:
     """Say why when it is found to be gone, and say the same ever after."""
-    before = find(status.conditions, ConditionType.CLUSTER_READY)
+    before = _said(status, ConditionType.CLUSTER_READY)
     if is_terminated(this.status) and before is not None:
-        return Verdict(ConditionType.CLUSTER_READY, before.status, Reason(before.reason), before.message)
+        return before
     stopped = is_idle_too_long(this.model_copy(update={"status": status}), order.inputs.policy, world.now)
     return false(ConditionType.CLUSTER_READY, Reason.AUTOSTOPPED if stopped else Reason.CLUSTER_ABSENT, "The cluster is gone.")
 
@@ -146,11 +145,7 @@ def _as_seen(world: World) -> Verdict:
 
 def _end(status: SkyClusterStatus) -> list[Verdict]:
     """Complete and Failed are there from the first write on, and speak of the spec as it stands: `kubectl wait` takes no older word."""
-    found = ((type_, find(status.conditions, type_)) for type_ in (ConditionType.COMPLETE, ConditionType.FAILED))
-    return [
-        false(type_, Reason.NOT_FINISHED) if end is None else Verdict(type_, end.status, Reason(end.reason), end.message)
-        for type_, end in found
-    ]
+    return [_said(status, type_) or false(type_, Reason.NOT_FINISHED) for type_ in (ConditionType.COMPLETE, ConditionType.FAILED)]
 
 
 def _suspended(phase: Phase) -> Verdict:
@@ -181,16 +176,22 @@ def _is_done_with(status: SkyClusterStatus) -> bool:
     return is_finished(status) and not is_plain(status)
 
 
-def _said_before(status: SkyClusterStatus, reason: Reason, world: World) -> str | None:
-    """Return what Ready said for the same reason, if nothing is known right now: in an outage that stays."""
-    before = find(status.conditions, ConditionType.READY)
-    return before.message if world.active is None and before is not None and before.reason == reason else None
+def _said(status: SkyClusterStatus, type_: ConditionType) -> Verdict | None:
+    """Return what the condition says so far."""
+    found = find(status.conditions, type_)
+    return None if found is None else Verdict(type_, found.status, Reason(found.reason), found.message)
+
+
+def _stays(status: SkyClusterStatus, type_: ConditionType, world: World, *, because: Reason | None = None) -> Verdict | None:
+    """Return what the condition says so far, for whichever or for this reason, if nothing is known right now: in an outage that stays."""
+    before = _said(status, type_) if world.cluster is None else None
+    return before if before is not None and because in {None, before.reason} else None
 
 
 def _deleting(status: SkyClusterStatus, world: World) -> str:
     """Say what holds the object."""
-    if said := _said_before(status, Reason.DELETING, world):
-        return said
+    if before := _stays(status, ConditionType.READY, world, because=Reason.DELETING):
+        return before.message
     if world.down_error:
         return _going_down(world)
     return "The object is deleted once its cluster is confirmed gone."
@@ -225,15 +226,13 @@ def _not_ready_yet(this: SkyCluster, phase: Phase, status: SkyClusterStatus, wor
     if status.failures is not None and status.failures.next_retry_time is not None and status.failures.reason is not None:
         return false(type_, Reason(status.failures.reason), _next_try(this, status.failures, status.failures.next_retry_time))
     if phase is Phase.STOPPING:
-        return false(type_, Reason.STOPPING, _said_before(status, Reason.STOPPING, world) or _going_down(world))
+        return _stays(status, type_, world, because=Reason.STOPPING) or false(type_, Reason.STOPPING, _going_down(world))
     return false(type_, Reason.PENDING, "Not handed to SkyPilot yet.")
 
 
 def _ready_cluster(status: SkyClusterStatus, world: World) -> Verdict:
-    """In an outage what was said before stays."""
-    before = find(status.conditions, ConditionType.READY)
-    if world.cluster is None and before is not None:
-        return Verdict(ConditionType.READY, before.status, Reason(before.reason), before.message)
+    if before := _stays(status, ConditionType.READY, world):
+        return before
     if world.is_up:
         return true(ConditionType.READY, Reason.CLUSTER_UP)
     return false(ConditionType.READY, Reason.CLUSTER_NOT_UP, "The cluster is not up.")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from skyoperator import outcomes, records
 from skyoperator.api.v1alpha1 import FINALIZER, LaunchRecord, Reason, SkyCluster
-from skyoperator.decision import LATER_SECONDS, CancelJob, Decision, DeleteObject, RemoveFinalizer
+from skyoperator.decision import LATER_SECONDS, CancelJob, Decision, DeleteObject, RemoveFinalizer, TearDown
 from skyoperator.failures import Failure
 from skyoperator.following import idleness, with_backstop
 from skyoperator.inputs import Order, is_edited
@@ -23,16 +24,29 @@ def abandoned(this: SkyCluster, _world: World, _order: Order) -> Decision | None
 
 
 def deleting(this: SkyCluster, world: World, order: Order) -> Decision | None:
-    """A deleted object goes when its cluster is confirmed gone, or at once if there is none or it is to be orphaned."""
+    """A deleted object goes when its cluster is confirmed gone, or at once if there is none or it is to be orphaned.
+
+    That SkyPilot was asked to take it down is written down first: an Orphan that comes after that comes too late.
+    """
     if not this.deleting:
         return None
     if FINALIZER not in this.finalizers:
         return Decision(this.status, None, None)
-    if this.spec.deletion_policy == "Orphan":
+    if this.spec.deletion_policy == "Orphan" and not _is_to_go(this, world, order):
         return Decision(this.status, RemoveFinalizer(leaves_cluster=True), None)
     if nothing_to_tear_down(this, world):
         return Decision(this.status, RemoveFinalizer(), None)
-    return tear_down(this, world, order.inputs.policy) or Decision(records.torn_down(this.status), RemoveFinalizer(), None)
+    step = tear_down(this, world, order.inputs.policy)
+    if step is None:
+        return Decision(records.torn_down(this.status), RemoveFinalizer(), None)
+    return replace(step, status=records.given_up(step.status, world.now)) if isinstance(step.action, TearDown) else step
+
+
+def _is_to_go(this: SkyCluster, world: World, order: Order) -> bool:
+    """Whether the cluster was to go before anybody spoke of Orphan, which lets go only of one that was to stay: whole, never half down."""
+    if records.is_finished(this.status):
+        return outcomes.wants_down(this, this.status, order.inputs.policy, world.now)
+    return records.is_over(this.status) or (this.spec.suspend and this.status.launch is not None)
 
 
 def expired(this: SkyCluster, world: World, _order: Order) -> Decision | None:
@@ -136,9 +150,14 @@ def clear_away(this: SkyCluster, world: World, order: Order) -> Decision | None:
 
 
 def confirmed_lost(this: SkyCluster, world: World, _order: Order) -> Decision | None:
-    """A cluster on a server that is no more is gone when somebody who looked says so, by an annotation newer than the launch."""
+    """A cluster on a server that is no more is gone when somebody who looked says so, by an annotation newer than the launch.
+
+    It must be newer than the last that was seen of the cluster, too: a word on an earlier loss is none on this one.
+    """
     launch, said = this.status.launch, this.confirmed_lost_at
-    if not world.is_elsewhere or launch is None or said is None or said < launch.requested_at:
+    if not world.is_elsewhere or launch is None or said is None:
+        return None
+    if said < max(launch.requested_at, records.unknown_since(this.status) or world.now):
         return None
     status = records.torn_down(this.status)
     if this.deleting or records.is_finished(status) or records.is_over(status):

@@ -38,6 +38,12 @@ class Followed:
             return 0.0
         return self.last_empty - self.first_empty
 
+    def note_down(self, error: str, now: float, *, longest_pause: float) -> None:
+        """Take in what became of a /down: after each in a row that failed the next waits twice as long."""
+        self.down_id, self.down_error = None, error
+        self.down_failures = self.down_failures + 1 if error else 0
+        self.down_again_at = now + min(2.0**self.down_failures, longest_pause) if error else 0.0
+
     def changed(self) -> None:
         """Wake whoever waits now."""
         self.wake()

@@ -9,7 +9,7 @@ from skyoperator import failures, outcomes, records
 from skyoperator.api.v1alpha1 import JobRecord, LaunchRecord, Reason, SkyCluster, SkyClusterStatus
 from skyoperator.decision import LATER_SECONDS, SOON_SECONDS, Decision, Launch, SetAutostop
 from skyoperator.inputs import Order, backstop_minutes, is_edited
-from skyoperator.jobs import own_job
+from skyoperator.jobs import called, own_job
 from skyoperator.judge import judge_inputs
 from skyoperator.sky.types import Cluster, ClusterStatus, Job, JobStatus, Launched, Request, RequestError
 from skyoperator.task import cluster_digest
@@ -73,18 +73,22 @@ def _is_given_up(record: JobRecord, world: World) -> bool:
 
 
 def _is_broken(status: SkyClusterStatus, world: World) -> bool:
-    """Whether SkyPilot keeps a row of the cluster, and has found it unhealthy for long enough. The row never goes by itself."""
+    """Whether SkyPilot keeps a row of the cluster, and has found it unhealthy, or left it half launched, for long enough.
+
+    Neither row ever goes by itself.
+    """
     since = status.cluster.unhealthy_since if status.cluster else None
     if since is None or world.reachable_since is None:
         return False
-    return world.now - max(since, world.reachable_since) >= UNHEALTHY_TIME
+    is_unhealthy = isinstance(world.cluster, Cluster) and world.cluster.unhealthy
+    return world.now - max(since, world.reachable_since) >= (UNHEALTHY_TIME if is_unhealthy else JOB_UNKNOWN_TIME)
 
 
 def _loss(this: SkyCluster, record: JobRecord, world: World) -> failures.Failure:
     """A cluster that went while its job was seen at work is lost; if nobody ever knew how the job fared, neither do we."""
-    words = f"{_lost(this, world)} Job {record.id} was last seen {record.status}."
+    words = f"{_lost(this, world)} {called(record.id).capitalize()} was last seen {record.status}."
     if record.status is None:
-        return failures.Failure(Reason.OUTCOME_UNKNOWN, f"{_lost(this, world)} Nobody saw how job {record.id} ended.")
+        return failures.Failure(Reason.OUTCOME_UNKNOWN, f"{_lost(this, world)} Nobody saw how {called(record.id)} ended.")
     return failures.Failure(Reason.CLUSTER_LOST, words)
 
 
@@ -235,9 +239,15 @@ def with_backstop(this: SkyCluster, status: SkyClusterStatus, world: World, orde
 
 
 def idleness(status: SkyClusterStatus, world: World) -> SkyClusterStatus:
-    """Return the status with the time since when no job has run, by our own clock. A queue that can't be read changes nothing."""
-    if world.jobs is None or status.cluster is None:
+    """Return the status with the time since when no job has run, by our own clock.
+
+    A queue that can't be read changes nothing, unless no job can run: on a cluster that is stopped, or broken for good.
+    """
+    if status.cluster is None:
         return status
+    if world.jobs is None:
+        is_stopped = isinstance(world.cluster, Cluster) and world.cluster.status is ClusterStatus.STOPPED
+        return records.idle(status, status.cluster.idle_since or world.now) if is_stopped or _is_broken(status, world) else status
     if any(not job.status.terminal for job in world.jobs):
         return records.idle(status, None)
     return records.idle(status, _idle_since(status.cluster.idle_since, world.jobs, world.now))

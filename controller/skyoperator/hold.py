@@ -5,7 +5,9 @@
 
 Known is a cluster that was seen to stand: up, stopped, or found unhealthy, with nobody at work on it. A row that comes and goes with its
 launch is none. After a restart of ours the objects' status tells which were known, and what is missing is judged once all have spoken.
-Whatever was taken down is not missing: the observer leaves out those of which the server remembers a /down.
+When they vanished (`Held.since`) is what this process saw, and begins anew with the next; that loses nothing, since a person's word counts
+from when the cluster was first not known, which the object's status keeps. Whatever was taken down is not missing: the observer leaves
+out those of which the server remembers a /down.
 
 How many are several: three, or more than a fifth of those known. Below five known clusters a fifth says nothing, since each single loss
 would be one, and two that go in the same minute are often one node that died; so there it takes three. That a small installation's
@@ -86,7 +88,9 @@ class Hold:
         if is_new and subject.was_known:
             self._known.add(name)
         held = self._held.get(name)
-        if held is not None and subject.confirmed_lost_at is not None and subject.confirmed_lost_at >= held.since:
+        if held is None or subject.confirmed_lost_at is None:
+            return
+        if subject.confirmed_lost_at >= min(held.since, subject.unknown_since or held.since):
             self.forget(name)
 
     def forget(self, name: str) -> None:

@@ -15,18 +15,17 @@ ACCEPTED = Accepted(Reason.TASK_ACCEPTED)
 def judge(this: SkyCluster, world: World, inputs: Inputs) -> Accepted:
     """Return whether the spec may be acted on. A job that was handed over is not judged again: only an edit of it is.
 
-    Nothing is launched any more for an object that is deleted or abandoned: its task is not even read.
+    What may never have arrived is judged as it stands: unless it did arrive, an edit takes its place. Nothing is launched any more for an
+    object that is deleted or abandoned: its task is not even read.
     """
     if this.deleting or this.abandoned or (records.is_finished(this.status) and not is_edited(this)):
         return ACCEPTED
     launch = this.status.launch
     if launch is None or records.is_over(this.status):
         return _judge_name(this, world) or judge_inputs(this, inputs)
-    if is_edited(this):
-        return _judge_edit(this, launch, inputs)
-    if launch.request_id is None and launch.finished_at is None:
+    if launch.request_id is None and launch.finished_at is None and not records.is_finished(this.status):
         return judge_inputs(this, inputs)
-    return ACCEPTED
+    return _judge_edit(this, launch, inputs) if is_edited(this) else ACCEPTED
 
 
 def judge_inputs(this: SkyCluster, inputs: Inputs) -> Accepted:
@@ -56,15 +55,11 @@ def _judge_name(this: SkyCluster, world: World) -> Accepted | None:
 def _judge_edit(this: SkyCluster, launch: LaunchRecord, inputs: Inputs) -> Accepted:
     """With `run`, batch/v1's rule: an edit must never rerun a paid job. Without it the edit is applied, if it is sound."""
     if launch.has_run:
-        return Accepted(
-            Reason.IMMUTABLE_TASK,
-            f"the task was changed after attempt {launch.attempt} had been handed to SkyPilot; what was launched goes on. "
-            "Undo the edit, or suspend the object before you edit it.",
-        )
-    if inputs.has_run:
-        return Accepted(
-            Reason.IMMUTABLE_TASK,
-            "task.run was added to a cluster that was launched without; the cluster stays as it is. "
-            "Undo the edit, or suspend the object before you edit it.",
-        )
-    return judge_inputs(this, inputs)
+        deed, effect = f"the task was changed after attempt {launch.attempt} had been handed to SkyPilot", "what was launched goes on"
+    elif inputs.has_run:
+        deed, effect = "task.run was added to a cluster that was launched without", "the cluster stays as it is"
+    else:
+        return judge_inputs(this, inputs)
+    if records.is_finished(this.status):
+        return Accepted(Reason.IMMUTABLE_TASK, f"{deed}, and after the object had come to its end. Undo the edit, or make another object.")
+    return Accepted(Reason.IMMUTABLE_TASK, f"{deed}; {effect}. Undo the edit, or suspend the object before you edit it.")

@@ -113,21 +113,29 @@ async def is_served(client: ApiClient) -> bool:
 
 async def _discover(client: ApiClient, path: str, what: str) -> set[str]:
     """Return the names of what is listed there; none if there is nothing."""
-    asked = await client.param_serialize("GET", path, auth_settings=["BearerToken"])
-    answer = await client.call_api(*asked, _request_timeout=TIMEOUT_SECONDS)
-    body = cast("bytes", await answer.read())  # type: ignore[no-untyped-call]
-    if answer.status == HTTPStatus.NOT_FOUND:
-        return set()
-    if answer.status != HTTPStatus.OK:
-        raise ApiException(status=answer.status, reason=f"GET {path}: {body.decode(errors='replace')}")
-    return {str(found["name"]) for found in json.loads(body)[what]}
+    try:
+        body = await _call(client, "GET", path, {}, None)
+    except ApiException as error:
+        if error.status == HTTPStatus.NOT_FOUND:
+            return set()
+        raise
+    return {str(found["name"]) for found in body[what]}
+
+
+async def _call(client: ApiClient, method: str, path: str, names: Mapping[str, str], body: Json | None) -> Json:
+    call = await client.param_serialize(method, path, path_params=dict(names), body=body, auth_settings=["BearerToken"])
+    answer = await client.call_api(*call, _request_timeout=TIMEOUT_SECONDS)
+    raw: bytes = await answer.read()  # type: ignore[no-untyped-call]
+    if answer.status >= HTTPStatus.BAD_REQUEST:
+        raise ApiException(status=answer.status, reason=answer.reason, body=raw.decode(errors="replace"))
+    return cast("Json", json.loads(raw))
 
 
 async def uids(client: ApiClient, namespaces: Collection[str]) -> frozenset[str]:
     """Return the uids of all SkyClusters in these namespaces; in all, if there are none. Raises KubeError."""
     found: set[str] = set()
     for namespace in namespaces or ("",):
-        with _explained("list", f"{PLURAL} in {namespace or 'all namespaces'}"):
+        with explained("list", f"{PLURAL} in {namespace or 'all namespaces'}"):
             page = await _page(client, namespace, None)
             found.update(item["metadata"]["uid"] for item in page["items"])
             while going_on := page["metadata"].get("continue"):
@@ -154,7 +162,7 @@ class KubeApi:
         self._shown: dict[str, str] = {}
 
     async def get(self, key: Key) -> SkyCluster:  # noqa: D102
-        with _explained("read", key):
+        with explained("read", key):
             body = await self._api.get_namespaced_custom_object(
                 GROUP, VERSION, key.namespace, PLURAL, key.name, _request_timeout=TIMEOUT_SECONDS
             )
@@ -166,7 +174,7 @@ class KubeApi:
     async def put_status(self, this: SkyCluster, status: SkyClusterStatus) -> SkyCluster:  # noqa: D102
         body = {**_stub(this), "spec": {"task": {}}, "status": status.as_json()}
         try:
-            with _explained("write the status of", key_of(this)):
+            with explained("write the status of", key_of(this)):
                 answer = await self._api.replace_namespaced_custom_object_status(
                     GROUP, VERSION, this.namespace, PLURAL, this.name, body, _request_timeout=TIMEOUT_SECONDS
                 )
@@ -177,7 +185,7 @@ class KubeApi:
 
     async def merge_status(self, key: Key, status: Mapping[str, Any]) -> None:
         """Write these fields of the status, whatever the others are. Raises Gone, Conflict if the name is another object's, KubeError."""
-        with _explained("write the status of", key):
+        with explained("write the status of", key):
             await self._api.patch_namespaced_custom_object_status(
                 GROUP,
                 VERSION,
@@ -191,7 +199,7 @@ class KubeApi:
 
     async def namespace_uid(self, name: str) -> str:
         """Return the uid of a namespace. Raises KubeError."""
-        with _explained("read", f"namespace {name}"):
+        with explained("read", f"namespace {name}"):
             body = await self.call("GET", "/api/v1/namespaces/{name}", {"name": name})
         return str(body["metadata"]["uid"])
 
@@ -209,7 +217,7 @@ class KubeApi:
         others = [finalizer for finalizer in this.finalizers if finalizer != FINALIZER]
         body = _stub(this)
         body["metadata"]["finalizers"] = [*others, FINALIZER] if present else others
-        with _explained("set the finalizers of", key_of(this)):
+        with explained("set the finalizers of", key_of(this)):
             await self._api.patch_namespaced_custom_object(
                 GROUP,
                 VERSION,
@@ -224,7 +232,7 @@ class KubeApi:
     async def delete(self, this: SkyCluster) -> None:  # noqa: D102
         path = f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/{PLURAL}/{{name}}"
         preconditions = {"uid": this.uid, "resourceVersion": this.resource_version}
-        with _explained("delete", key_of(this)):
+        with explained("delete", key_of(this)):
             await self.call("DELETE", path, {"namespace": this.namespace, "name": this.name}, {"preconditions": preconditions})
 
     async def config_map(self, namespace: str, name: str) -> Mapping[str, str] | None:  # noqa: D102
@@ -237,7 +245,7 @@ class KubeApi:
 
     async def _core(self, namespace: str, plural: str, name: str) -> Json | None:
         """Return an object of the core group, or None if there is none of that name."""
-        with _explained("read", f"{plural} {namespace}/{name}"):
+        with explained("read", f"{plural} {namespace}/{name}"):
             try:
                 path = "/api/v1/namespaces/{namespace}/{plural}/{name}"
                 return await self.call("GET", path, {"namespace": namespace, "plural": plural, "name": name})
@@ -251,21 +259,16 @@ class KubeApi:
 
         Raises ApiException.
         """
-        call = await self._client.param_serialize(method, path, path_params=dict(names), body=body, auth_settings=["BearerToken"])
-        answer = await self._client.call_api(*call, _request_timeout=TIMEOUT_SECONDS)
-        raw: bytes = await answer.read()  # type: ignore[no-untyped-call]
-        if answer.status >= HTTPStatus.BAD_REQUEST:
-            raise ApiException(status=answer.status, reason=answer.reason, body=raw.decode(errors="replace"))
-        return cast("Json", json.loads(raw))
+        return await _call(self._client, method, path, names, body)
 
     async def event(self, this: SkyCluster, kind: Literal["Normal", "Warning"], reason: str, note: str) -> None:  # noqa: D102
-        with _explained("post an event about", key_of(this)):
+        with explained("post an event about", key_of(this)):
             await self._api.create_namespaced_custom_object(
                 "events.k8s.io",
                 "v1",
                 this.namespace,
                 "events",
-                event_body(this, kind=kind, reason=reason, note=note, instance=self._instance, now=datetime.now(UTC)),
+                event_body(_reference(this), kind=kind, reason=reason, note=note, instance=self._instance),
                 _request_timeout=TIMEOUT_SECONDS,
             )
 
@@ -275,28 +278,26 @@ def key_of(this: SkyCluster) -> Key:
     return Key(this.namespace, this.name, this.uid)
 
 
-def event_body(this: SkyCluster, *, kind: str, reason: str, note: str, instance: str, now: datetime) -> Json:
-    """Return an Event as events.k8s.io/v1 takes it."""
+def event_body(regarding: Json, *, kind: str, reason: str, note: str, instance: str) -> Json:
+    """Return an Event of this moment, as events.k8s.io/v1 takes it, about the object of this reference."""
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"generateName": f"{this.name}-", "namespace": this.namespace},
-        "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "metadata": {"generateName": f"{regarding['name']}-", "namespace": regarding["namespace"]},
+        "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "type": kind,
         "reason": reason,
         "action": "Reconcile",
         "note": _cut(note, EVENT_NOTE_LIMIT),
         "reportingController": f"{GROUP}/controller",
         "reportingInstance": instance,
-        "regarding": {
-            "apiVersion": f"{GROUP}/{VERSION}",
-            "kind": KIND,
-            "namespace": this.namespace,
-            "name": this.name,
-            "uid": this.uid,
-            "resourceVersion": this.resource_version,
-        },
+        "regarding": regarding,
     }
+
+
+def _reference(this: SkyCluster) -> Json:
+    stub = _stub(this)
+    return {**stub.pop("metadata"), **stub}
 
 
 def _cut(text: str, limit_bytes: int) -> str:
@@ -328,7 +329,7 @@ def _kind_of(error: ApiException, key: Key | str) -> type[KubeError]:
     return Gone if is_ours else KubeError
 
 
-class _explained:  # noqa: N801 - used as a statement
+class explained:  # noqa: N801 - used as a statement
     """Turn what the client raises into a KubeError that names the deed and the object."""
 
     def __init__(self, deed: str, key: Key | str) -> None:

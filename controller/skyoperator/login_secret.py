@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Final
 
-import aiohttp
 from kubernetes.aio.client.exceptions import ApiException
 
-from skyoperator.kube import Json, KubeApi
+from skyoperator.kube import Conflict, Json, KubeApi, KubeError, explained
 from skyoperator.sky.types import SkyPilotUnreachable
 
 NAME, PASSWORD = "username", "password"
@@ -41,7 +40,7 @@ class LoginSecret:
 
     async def login(self) -> str:
         """See `LoginStore.login`."""
-        with self._explained("read"):
+        with self._unknown_without_it(), explained("read", self._where):
             self._read = await self._kube.call("GET", _PATH, self._names)
         data = self._read.get("data") or {}
         name, password = (b64decode(data.get(key, "")).decode().strip() for key in (NAME, PASSWORD))
@@ -52,22 +51,23 @@ class LoginSecret:
         name, _, password = login.partition(":")
         data = {key: b64encode(value.encode()).decode() for key, value in ((NAME, name), (PASSWORD, password))}
         body = {**self._read, "data": {**(self._read.get("data") or {}), **data}}
-        with self._explained("write"):
-            try:
+        try:
+            with self._unknown_without_it(), explained("write", self._where):
                 await self._kube.call("PUT", _PATH, self._names, body)
-            except ApiException as error:
-                if error.status == HTTPStatus.CONFLICT:
-                    return False
-                raise
+        except Conflict:
+            return False
         return True
 
+    @property
+    def _where(self) -> str:
+        return f"Secret {self._names['namespace']}/{self._names['name']}, which holds our login at SkyPilot"
+
     @contextmanager
-    def _explained(self, deed: str) -> Iterator[None]:
-        where = f"Secret {self._names['namespace']}/{self._names['name']}, which holds our login at SkyPilot"
+    def _unknown_without_it(self) -> Iterator[None]:
         try:
             yield
-        except ApiException as error:
-            hint = " `helm upgrade` makes it again." if error.status == HTTPStatus.NOT_FOUND else ""
-            raise SkyPilotUnreachable(f"Can't {deed} {where}: HTTP {error.status} {error.reason}.{hint}") from error
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise SkyPilotUnreachable(f"Can't {deed} {where}: the Kubernetes API does not answer.") from error
+        except Conflict:
+            raise
+        except KubeError as error:
+            is_missing = isinstance(error.__cause__, ApiException) and error.__cause__.status == HTTPStatus.NOT_FOUND
+            raise SkyPilotUnreachable(f"{error}{'. `helm upgrade` makes it again.' if is_missing else ''}") from error

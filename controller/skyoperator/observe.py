@@ -195,6 +195,12 @@ class Observer:
             followed.down_id = down_id or followed.down_id
             self._wanted.set()
 
+    def refused_down(self, name: str, words: str) -> None:
+        """Note that SkyPilot would not take our /down: it is said, and asked again, as if it had failed."""
+        followed = self._followed.get(name)
+        if followed is not None:
+            followed.note_down(words, monotonic(), longest_pause=LONGEST_DOWN_BACKOFF_SECONDS)
+
     async def look(self, subject: Subject) -> World:
         """Return what SkyPilot looks like from one object that is followed. Raises nothing of SkyPilot: what fails is None."""
         followed = self._followed[subject.cluster_name]
@@ -227,7 +233,7 @@ class Observer:
             return world
         held = self._hold.of(name)
         complaint = held.complaint(subject) if held else "The controller has just started, and SkyPilot does not list the cluster any more."
-        return replace(world, empty_seconds=0.0, complaint=complaint, held_since=held.since if held else None)
+        return replace(world, empty_seconds=0.0, complaint=complaint)
 
     async def _snapshot_since(self, not_before: float) -> Snapshot:
         """Return the first snapshot that began at `not_before` or later, and in an outage the last; one poll answers everybody."""
@@ -242,10 +248,9 @@ class Observer:
         is_over = followed.down_id is not None and all(request.id != followed.down_id for request in world.active or ())
         if followed.down_id is not None and is_over:
             error = await error_of(self._sky, followed.down_id) if isinstance(world.cluster, Cluster) else ""
-            followed.down_id, followed.down_error = None, error
-            followed.down_failures = followed.down_failures + 1 if error else 0
-            pause = min(2.0**followed.down_failures, LONGEST_DOWN_BACKOFF_SECONDS)
-            followed.down_again_at = monotonic() + pause if error else 0.0
+            followed.note_down(error, monotonic(), longest_pause=LONGEST_DOWN_BACKOFF_SECONDS)
+        if world.cluster is ABSENT and followed.down_id is None:
+            followed.down_error, followed.down_failures, followed.down_again_at = "", 0, 0.0
         return replace(world, down_error=followed.down_error, may_down=monotonic() >= followed.down_again_at)
 
 

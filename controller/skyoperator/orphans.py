@@ -115,10 +115,13 @@ class Orphans:
         suspects = {cluster.name: cluster for cluster in self._unwatched(clusters)}
         self._orphans &= suspects.keys()
         self._unowned_since = {name: self._unowned_since.get(name, self._now()) for name in suspects}
+        released = await self._registry.released()
         due = {name for name, since in self._unowned_since.items() if self._now() - since >= ORPHANED_AFTER} - self._orphans
-        if due:
-            await self._judge([suspects[name] for name in due])
-        await self._prune({cluster.name for cluster in clusters})
+        if unexplained := due - released.keys():
+            await self._judge([suspects[name] for name in unexplained])
+        names = {cluster.name for cluster in clusters}
+        if self._kept(released, names) != released:
+            await self._prune(names)
 
     def _unwatched(self, clusters: Iterable[Cluster]) -> list[Cluster]:
         instance, watched = self.label(), set(self._watched())
@@ -126,11 +129,11 @@ class Orphans:
         return [it for it in ours if it.uid_label not in watched and self._serves(it.labels.get(NAMESPACE_LABEL, ""))]
 
     async def _judge(self, suspects: list[Cluster]) -> None:
-        uids, released = await self._registry.uids(), await self._registry.released()
+        uids = await self._registry.uids()
         for cluster in suspects:
             if cluster.uid_label in uids:
                 del self._unowned_since[cluster.name]
-            elif cluster.name not in released:
+            else:
                 self._orphans.add(cluster.name)
                 note = (
                     f"Cluster {cluster.name} was launched here and belongs to no SkyCluster any more (it was that with uid "
@@ -143,9 +146,10 @@ class Orphans:
         """Forget what was left behind once it is gone for long."""
         async with self._remembering:
             released = await self._registry.released()
-            kept = {name: at for name, at in released.items() if name in names or self._now() - at < FORGOTTEN_AFTER}
-            if kept != released:
-                await self._registry.set_released(kept)
+            await self._registry.set_released(self._kept(released, names))
+
+    def _kept(self, released: Mapping[str, datetime], names: set[str]) -> dict[str, datetime]:
+        return {name: at for name, at in released.items() if name in names or self._now() - at < FORGOTTEN_AFTER}
 
 
 def as_text(released: Mapping[str, datetime]) -> str:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Final, Protocol
 
 from skyoperator import outcomes, records, references, task
@@ -192,16 +193,16 @@ class Reconciler:
                 await self._sky.cancel(action.cancel)
             if action.down:
                 down_id = await self._sky.down(action.cluster_name)
+        except SkyPilotRefused as error:
+            logger.warning("taking %s down: %s", action.cluster_name, error)
+            self._observer.refused_down(action.cluster_name, str(error))
         finally:
             self._observer.acted(action.cluster_name, down_id=down_id)
 
     async def _launch(self, this: SkyCluster, action: Launch, world: World, inputs: Inputs) -> SkyCluster:
         text = self._text(this, action, inputs)
-        left = self._holder.seconds_left()
-        if left < self._needed_lease_seconds:
-            raise LeaseTooShortError(f"not launching {action.job_name}: only {left:.0f} s of the lease are left")
         try:
-            request_id = await self._sky.launch(action.cluster_name, text)
+            request_id = await self._sky.launch(action.cluster_name, text, may_send=partial(self._require_lease, action.job_name))
         except SkyPilotRefused as error:
             LAUNCHES.labels("refused").inc()
             return await self._record_refusal(this, str(error), world, inputs)
@@ -212,7 +213,12 @@ class Reconciler:
         finally:
             self._observer.acted(action.cluster_name)
         LAUNCHES.labels("accepted").inc()
-        return await self._record_request(this, request_id, world, inputs)
+        return await self._record_request(this, action, request_id, world, inputs)
+
+    def _require_lease(self, job_name: str) -> None:
+        left = self._holder.seconds_left()
+        if left < self._needed_lease_seconds:
+            raise LeaseTooShortError(f"not launching {job_name}: only {left:.0f} s of the lease are left")
 
     def _text(self, this: SkyCluster, action: Launch, inputs: Inputs) -> str:
         """Return the task as SkyPilot is sent it. It holds the values of Secrets: it goes into the POST, and nowhere else."""
@@ -227,13 +233,17 @@ class Reconciler:
             autostop_minutes=this.status.launch.autostop_minutes,
         )
 
-    async def _record_request(self, this: SkyCluster, request_id: str, world: World, inputs: Inputs) -> SkyCluster:
-        """Write the request id down, on top of whatever the user edited meanwhile. If it fails, the attempt is adopted by its name."""
+    async def _record_request(self, this: SkyCluster, action: Launch, request_id: str, world: World, inputs: Inputs) -> SkyCluster:
+        """Write the request id down, on top of whatever the user edited meanwhile. If it fails, the attempt is adopted by its name.
+
+        Only the attempt that was sent has this request: a status that was changed by somebody else may speak of another.
+        """
         for _ in range(ACKNOWLEDGE_TRIES):
-            if this.status.launch is None or this.status.launch.request_id is not None:
+            launch = this.status.launch
+            if launch is None or launch.request_id is not None or records.attempt_name(this, launch) != action.job_name:
                 break
             now = self._now()
-            status = records.acknowledged(this.status, this.status.launch, request_id, now)
+            status = records.acknowledged(this.status, launch, request_id, now)
             world = replace(world, now=now)
             try:
                 return await self._store(this, summarized(this, status, world, Order(inputs, judge(this, world, inputs))))

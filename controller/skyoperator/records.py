@@ -12,6 +12,7 @@ from skyoperator.api.v1alpha1 import (
     ENDPOINT_LIMIT,
     TERMINATED,
     ClusterRecord,
+    ConditionStatus,
     ConditionType,
     Endpoint,
     FailuresRecord,
@@ -23,7 +24,7 @@ from skyoperator.api.v1alpha1 import (
 )
 from skyoperator.conditions import false, find, is_true, updated
 from skyoperator.inputs import Inputs, backstop_minutes, idle_limit, spec_digest
-from skyoperator.sky.types import Cluster, Job, JobStatus
+from skyoperator.sky.types import Cluster, ClusterStatus, Job, JobStatus
 from skyoperator.world import ABSENT, World
 
 
@@ -56,6 +57,18 @@ def is_over(status: SkyClusterStatus) -> bool:
 def is_clear(status: SkyClusterStatus) -> bool:
     """Return whether nothing of an earlier launch is left: there was none, or it is over and its cluster was confirmed gone."""
     return status.launch is None or (is_over(status) and is_terminated(status))
+
+
+def is_known_absent(status: SkyClusterStatus) -> bool:
+    """Return whether SkyPilot was once seen to have nothing of an object that was never launched: without us that stays so."""
+    seen = find(status.conditions, ConditionType.CLUSTER_READY)
+    return status.launch is None and seen is not None and seen.reason == Reason.CLUSTER_ABSENT
+
+
+def unknown_since(status: SkyClusterStatus) -> datetime | None:
+    """Return since when SkyPilot has shown nothing of the cluster, over restarts of ours too; None if it was seen when last looked at."""
+    seen = find(status.conditions, ConditionType.CLUSTER_READY)
+    return seen.last_transition_time if seen is not None and seen.status is ConditionStatus.UNKNOWN else None
 
 
 def is_on_its_way(status: SkyClusterStatus) -> bool:
@@ -236,9 +249,14 @@ def with_cluster(status: SkyClusterStatus, world: World) -> SkyClusterStatus:
         "launched_at": row.launched_at or record.launched_at,
         "endpoints": _endpoints(record, world),
         "up_at": record.up_at or (world.now if world.is_up else None),
-        "unhealthy_since": (record.unhealthy_since or world.now) if row.unhealthy else None,
+        "unhealthy_since": (record.unhealthy_since or world.now) if row.unhealthy or _is_left_in_init(row, world) else None,
     }
     return status.model_copy(update={"cluster": record.model_copy(update=facts)})
+
+
+def _is_left_in_init(row: Cluster, world: World) -> bool:
+    """Whether nobody is at work on a cluster that is half launched."""
+    return row.status is ClusterStatus.INIT and not world.active
 
 
 def _endpoints(record: ClusterRecord, world: World) -> list[Endpoint] | None:

@@ -65,9 +65,9 @@ async def _task(kube: Kube, this: SkyCluster) -> Mapping[str, JSON]:
 async def _secrets(kube: Kube, this: SkyCluster) -> dict[str, str]:
     found: dict[str, Mapping[str, bytes] | None] = {}
     values: dict[str, str] = {}
-    for variable in this.spec.secrets:
+    for index, variable in enumerate(this.spec.secrets):
         name, key = variable.secret_key_ref.name, variable.secret_key_ref.key
-        path = f"spec.secrets[{variable.name}]"
+        path = task.secret_path(index)
         if name not in found:
             found[name] = await kube.secret(this.namespace, name)
         data = found[name]

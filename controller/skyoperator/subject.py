@@ -32,6 +32,8 @@ class Subject:
     """Whether the status says that the cluster stood when last seen."""
     confirmed_lost_at: datetime | None = None
     """When a person confirmed that the cluster is gone."""
+    unknown_since: datetime | None = None
+    """Since when, by the status, nothing has been known of the cluster."""
     name: str = ""
     namespace: str = ""
     """The object's own, for messages."""
@@ -49,7 +51,14 @@ def subject_of(this: SkyCluster) -> Subject | None:
         return None
     record = this.status.cluster
     was_known = record is not None and record.status in {ClusterStatus.UP, ClusterStatus.STOPPED}
-    return replace(subject, was_known=was_known, confirmed_lost_at=this.confirmed_lost_at, name=this.name, namespace=this.namespace)
+    return replace(
+        subject,
+        was_known=was_known,
+        confirmed_lost_at=this.confirmed_lost_at,
+        unknown_since=records.unknown_since(this.status),
+        name=this.name,
+        namespace=this.namespace,
+    )
 
 
 def _subject_of(this: SkyCluster) -> Subject | None:

@@ -14,8 +14,9 @@ from skyoperator.archiving import with_log
 from skyoperator.conditions import Verdict, false, find, is_true, true, unknown, updated
 from skyoperator.failures import bounded
 from skyoperator.inputs import Accepted, Order, is_edited
+from skyoperator.jobs import called
 from skyoperator.outcomes import end_reason, wants_down
-from skyoperator.records import is_clear, is_finished, is_idle_too_long, is_over, is_terminated, is_up
+from skyoperator.records import is_clear, is_finished, is_idle_too_long, is_over, is_plain, is_terminated, is_up
 from skyoperator.world import ABSENT, World
 
 BUSY: Final = frozenset({Phase.PENDING, Phase.QUEUED, Phase.LAUNCHING, Phase.STOPPING, Phase.DELETING})
@@ -108,18 +109,25 @@ def _cluster_ready(this: SkyCluster, status: SkyClusterStatus, world: World, ord
         return _cluster_gone(this, status, world, order)
     if this.abandoned:
         return unknown(type_, Reason.ABANDONED, "The object was abandoned: SkyPilot is not asked about its cluster any more.")
-    if this.spec.suspend and status.launch is None:
-        return false(type_, Reason.CLUSTER_ABSENT, "Nothing was launched.")
     if order.accepted.reason is Reason.NAME_CONFLICT and world.cluster is not None:
         return false(type_, Reason.CLUSTER_ABSENT, "SkyPilot's cluster of that name is not this object's.")
+    return _before_a_launch(status, world) if status.launch is None else _as_seen(world)
+
+
+def _before_a_launch(status: SkyClusterStatus, world: World) -> Verdict:
+    """Say that SkyPilot has nothing once that was seen, and ever after; a launch that shows was ours before our status was wiped."""
+    if before := _stays(status, ConditionType.CLUSTER_READY, world, because=Reason.CLUSTER_ABSENT):
+        return before
+    if world.cluster is ABSENT and world.active:
+        return false(ConditionType.CLUSTER_READY, Reason.CLUSTER_NOT_UP, "SkyPilot is at work on a cluster of this object's name.")
     return _as_seen(world)
 
 
 def _cluster_gone(this: SkyCluster, status: SkyClusterStatus, world: World, order: Order) -> Verdict:
     """Say why when it is found to be gone, and say the same ever after."""
-    before = find(status.conditions, ConditionType.CLUSTER_READY)
+    before = _said(status, ConditionType.CLUSTER_READY)
     if is_terminated(this.status) and before is not None:
-        return Verdict(ConditionType.CLUSTER_READY, before.status, Reason(before.reason), before.message)
+        return before
     stopped = is_idle_too_long(this.model_copy(update={"status": status}), order.inputs.policy, world.now)
     return false(ConditionType.CLUSTER_READY, Reason.AUTOSTOPPED if stopped else Reason.CLUSTER_ABSENT, "The cluster is gone.")
 
@@ -130,18 +138,16 @@ def _as_seen(world: World) -> Verdict:
         return unknown(type_, Reason.SKYPILOT_UNREACHABLE, world.complaint)
     if world.cluster is ABSENT:
         return false(type_, Reason.CLUSTER_ABSENT, "SkyPilot has no such cluster.")
+    if world.down_error:
+        return (true if world.is_up else false)(type_, Reason.DOWN_FAILED, _going_down(world))
     if world.is_up:
-        return true(type_, Reason.CLUSTER_UP, _going_down(world) if world.down_error else "")
+        return true(type_, Reason.CLUSTER_UP)
     return false(type_, Reason.CLUSTER_NOT_UP, f"SkyPilot's cluster is {world.cluster.status}.")
 
 
 def _end(status: SkyClusterStatus) -> list[Verdict]:
     """Complete and Failed are there from the first write on, and speak of the spec as it stands: `kubectl wait` takes no older word."""
-    found = ((type_, find(status.conditions, type_)) for type_ in (ConditionType.COMPLETE, ConditionType.FAILED))
-    return [
-        false(type_, Reason.NOT_FINISHED) if end is None else Verdict(type_, end.status, Reason(end.reason), end.message)
-        for type_, end in found
-    ]
+    return [_said(status, type_) or false(type_, Reason.NOT_FINISHED) for type_ in (ConditionType.COMPLETE, ConditionType.FAILED)]
 
 
 def _suspended(phase: Phase) -> Verdict:
@@ -159,7 +165,7 @@ def _ready(this: SkyCluster, phase: Phase, status: SkyClusterStatus, world: Worl
     failed = find(status.conditions, ConditionType.FAILED)
     if failed is not None and is_true(status.conditions, ConditionType.FAILED):
         return false(type_, Reason(failed.reason), failed.message)
-    if not accepted.ok:
+    if not accepted.ok and not _is_done_with(status):
         return false(type_, accepted.reason, accepted.message)
     complete = find(status.conditions, ConditionType.COMPLETE)
     if complete is not None and is_true(status.conditions, ConditionType.COMPLETE):
@@ -167,16 +173,27 @@ def _ready(this: SkyCluster, phase: Phase, status: SkyClusterStatus, world: Worl
     return _ready_on_the_way(this, phase, status, world)
 
 
-def _said_before(status: SkyClusterStatus, reason: Reason, world: World) -> str | None:
-    """Return what Ready said for the same reason, if nothing is known right now: in an outage that stays."""
-    before = find(status.conditions, ConditionType.READY)
-    return before.message if world.active is None and before is not None and before.reason == reason else None
+def _is_done_with(status: SkyClusterStatus) -> bool:
+    """Whether the end stands, as a Job's in batch/v1. A plain cluster is wanted again by an edit, and is stuck if that is refused."""
+    return is_finished(status) and not is_plain(status)
+
+
+def _said(status: SkyClusterStatus, type_: ConditionType) -> Verdict | None:
+    """Return what the condition says so far."""
+    found = find(status.conditions, type_)
+    return None if found is None else Verdict(type_, found.status, Reason(found.reason), found.message)
+
+
+def _stays(status: SkyClusterStatus, type_: ConditionType, world: World, *, because: Reason | None = None) -> Verdict | None:
+    """Return what the condition says so far, for whichever or for this reason, if nothing is known right now: in an outage that stays."""
+    before = _said(status, type_) if world.cluster is None else None
+    return before if before is not None and because in {None, before.reason} else None
 
 
 def _deleting(status: SkyClusterStatus, world: World) -> str:
     """Say what holds the object."""
-    if said := _said_before(status, Reason.DELETING, world):
-        return said
+    if before := _stays(status, ConditionType.READY, world, because=Reason.DELETING):
+        return before.message
     if world.down_error:
         return _going_down(world)
     return "The object is deleted once its cluster is confirmed gone."
@@ -192,7 +209,7 @@ def _ready_on_the_way(this: SkyCluster, phase: Phase, status: SkyClusterStatus, 
     type_ = ConditionType.READY
     match phase:
         case Phase.RUNNING:
-            return true(type_, Reason.RUNNING, f"Job {status.job.id} was submitted." if status.job else "")
+            return true(type_, Reason.RUNNING, f"{called(status.job.id).capitalize()} was submitted." if status.job else "")
         case Phase.READY:
             return _ready_cluster(status, world)
         case Phase.SUSPENDED:
@@ -211,15 +228,13 @@ def _not_ready_yet(this: SkyCluster, phase: Phase, status: SkyClusterStatus, wor
     if status.failures is not None and status.failures.next_retry_time is not None and status.failures.reason is not None:
         return false(type_, Reason(status.failures.reason), _next_try(this, status.failures, status.failures.next_retry_time))
     if phase is Phase.STOPPING:
-        return false(type_, Reason.STOPPING, _said_before(status, Reason.STOPPING, world) or _going_down(world))
+        return _stays(status, type_, world, because=Reason.STOPPING) or false(type_, Reason.STOPPING, _going_down(world))
     return false(type_, Reason.PENDING, "Not handed to SkyPilot yet.")
 
 
 def _ready_cluster(status: SkyClusterStatus, world: World) -> Verdict:
-    """In an outage what was said before stays."""
-    before = find(status.conditions, ConditionType.READY)
-    if world.cluster is None and before is not None:
-        return Verdict(ConditionType.READY, before.status, Reason(before.reason), before.message)
+    if before := _stays(status, ConditionType.READY, world):
+        return before
     if world.is_up:
         return true(ConditionType.READY, Reason.CLUSTER_UP)
     return false(ConditionType.READY, Reason.CLUSTER_NOT_UP, "The cluster is not up.")
@@ -241,6 +256,6 @@ def _progress(this: SkyCluster, phase: Phase, status: SkyClusterStatus, accepted
 def _stuck(this: SkyCluster, status: SkyClusterStatus, accepted: Accepted) -> Reason | None:
     if this.abandoned:
         return Reason.ABANDONED
-    if not accepted.ok:
+    if not accepted.ok and not _is_done_with(status):
         return accepted.reason
     return Reason(end_reason(status) or Reason.SKYPILOT_ERROR) if is_true(status.conditions, ConditionType.FAILED) else None

@@ -57,15 +57,16 @@ def is_settled(launch: LaunchRecord, world: World) -> bool:
 
 
 def nothing_to_tear_down(this: SkyCluster, world: World) -> bool:
-    """Without an attempt nothing was ever asked of SkyPilot, unless our status was wiped: then SkyPilot must say so too."""
+    """Without an attempt nothing was ever asked of SkyPilot, unless our status was wiped: so SkyPilot must have said so once too."""
     if records.is_terminated(this.status):
         return True
     if this.status.launch is not None:
         return False
     if isinstance(world.cluster, Cluster):
         return world.cluster.uid_label != this.uid
-    was_wiped_perhaps = not this.status.conditions and (world.cluster is None or world.active is None)
-    return not world.active and not was_wiped_perhaps
+    if world.cluster is None or world.active is None:
+        return records.is_known_absent(this.status)
+    return not world.active
 
 
 def _is_answered(launch: LaunchRecord | None, world: World) -> bool:

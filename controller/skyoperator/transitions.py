@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from skyoperator.api.v1alpha1 import TERMINATED, ConditionStatus, ConditionType, SkyClusterStatus
+from skyoperator.api.v1alpha1 import TERMINATED, ConditionStatus, ConditionType, Reason, SkyClusterStatus
 from skyoperator.conditions import find, is_true
+from skyoperator.jobs import called
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Transition:
 
 def transitions(before: SkyClusterStatus, after: SkyClusterStatus) -> list[Transition]:
     """Return what happened between two stored states, in the order in which it did."""
-    found = (look(before, after) for look in (_acceptance, _launch, _job, _retry, _end, _cluster, _suspension))
+    found = (look(before, after) for look in (_acceptance, _launch, _job, _retry, _end, _down, _cluster, _suspension))
     return [transition for transition in found if transition is not None]
 
 
@@ -52,7 +53,7 @@ def _job(before: SkyClusterStatus, after: SkyClusterStatus) -> Transition | None
     name = after.cluster.name if after.cluster else ""
     if after.job is None:
         return Transition("Normal", "ClusterUp", f"Cluster {name} is up.")
-    return Transition("Normal", "JobSubmitted", f"Cluster {name} is up and has job {after.job.id}.")
+    return Transition("Normal", "JobSubmitted", f"Cluster {name} is up and has {called(after.job.id)}.")
 
 
 def _retry(before: SkyClusterStatus, after: SkyClusterStatus) -> Transition | None:
@@ -79,6 +80,14 @@ def _end(before: SkyClusterStatus, after: SkyClusterStatus) -> Transition | None
         return Transition("Warning", failed.reason, failed.message)
     complete = find(after.conditions, ConditionType.COMPLETE)
     return Transition("Normal", complete.reason, complete.message) if complete else None
+
+
+def _down(before: SkyClusterStatus, after: SkyClusterStatus) -> Transition | None:
+    """Each message once, not each try."""
+    old, new = find(before.conditions, ConditionType.CLUSTER_READY), find(after.conditions, ConditionType.CLUSTER_READY)
+    if new is None or new.reason != Reason.DOWN_FAILED or (old is not None and (old.reason, old.message) == (new.reason, new.message)):
+        return None
+    return Transition("Warning", new.reason, new.message)
 
 
 def _cluster(before: SkyClusterStatus, after: SkyClusterStatus) -> Transition | None:

@@ -65,8 +65,6 @@ class World:
     """Whether the cluster is on another server than the one that we talk to."""
     complaint: str = ""
     """Why the cluster is not known, for people."""
-    held_since: datetime | None = None
-    """Since when the cluster is not known because it vanished together with others (hold.py); None if that is not so."""
 
     @property
     def is_up(self) -> bool:

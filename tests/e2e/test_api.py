@@ -99,7 +99,7 @@ def test_a_secret_that_is_missing_heals_and_its_value_is_shown_nowhere(objects: 
     this = objects["secret"]
     reason, message = this.until_not("Accepted", seconds=30)
     secret = this.body()["spec"]["secrets"][0]["secretKeyRef"]["name"]
-    assert (reason, message) == ("SecretNotFound", f"spec.secrets[TOKEN]: there is no Secret {secret} in namespace {this.namespace}")
+    assert (reason, message) == ("SecretNotFound", f"spec.secrets[0]: there is no Secret {secret} in namespace {this.namespace}")
     kubectl("create", "secret", "generic", secret, "-n", this.namespace, f"--from-literal=token={CANARY}")
     this.until("Complete", seconds=LAUNCH_SECONDS)
     assert hashlib.sha256(CANARY.encode()).hexdigest() in sky_cli("logs", this.cluster, "1", "--no-follow")

@@ -84,7 +84,8 @@ class Door:
             raise ClusterNotUp(cluster_name)
         return tuple(_job(job) for job in row.jobs)
 
-    def launch(self, cluster_name: str, task_yaml: str) -> str:
+    def launch(self, cluster_name: str, task_yaml: str, *, may_send: Callable[[], None]) -> str:
+        may_send()
         task = yaml.load(task_yaml, yaml.CSafeLoader)
         facts = {
             "group": next(self.groups),

@@ -78,6 +78,11 @@ class Eyes:
             self.followed.first_empty = self.followed.last_empty = None
             self.followed.down_id = down_id or self.followed.down_id
 
+    def refused_down(self, name: str, words: str) -> None:
+        """As Observer.refused_down."""
+        if self.followed is not None:
+            self.followed.note_down(words, self._clock(), longest_pause=LONGEST_DOWN_BACKOFF_SECONDS)
+
     async def look(self, subject: Subject) -> World:
         """As Observer.look."""
         followed = self.followed
@@ -173,8 +178,5 @@ class Eyes:
         is_over = followed.down_id is not None and all(request.id != followed.down_id for request in world.active or ())
         if followed.down_id is not None and is_over:
             error = await error_of(self._stepped, followed.down_id) if isinstance(world.cluster, Cluster) else ""
-            followed.down_id, followed.down_error = None, error
-            followed.down_failures = followed.down_failures + 1 if error else 0
-            pause = min(2.0**followed.down_failures, LONGEST_DOWN_BACKOFF_SECONDS)
-            followed.down_again_at = self._clock() + pause if error else 0.0
+            followed.note_down(error, self._clock(), longest_pause=LONGEST_DOWN_BACKOFF_SECONDS)
         return replace(world, down_error=followed.down_error, may_down=self._clock() >= followed.down_again_at)

@@ -78,8 +78,7 @@ class Ledger:
         assert all(posted.facts["job_name"] != job_name for posted in scene.door.in_transit), "I1: it is still on its way"
 
     def forget_all_but(self, names: set[str]) -> None:
-        """Begin anew, but for these jobs."""
-        self.posts.clear()
+        """Begin the record of executions anew, but for these jobs."""
         for name in self.executions.keys() - names:
             del self.executions[name]
 
@@ -133,8 +132,13 @@ def _check_ends_in_outage(this: SkyCluster, decision: Decision) -> None:
     is_gone = after.cluster is not None and after.cluster.status == "TERMINATED"
     assert was_gone or not is_gone, "I3: no cluster is gone because the server is away"
     if isinstance(decision.action, RemoveFinalizer):
-        let_go = this.abandoned or this.spec.deletion_policy == "Orphan"
-        assert let_go or was_gone or before.launch is None, "I2, I3: a server that is away lets go of nothing"
+        assert may_be_left(this) or was_gone or before.launch is None, "I2, I3: a server that is away lets go of nothing"
+
+
+def may_be_left(this: SkyCluster) -> bool:
+    """Return whether the object may go before its cluster: Orphan lets go of no attempt that is over."""
+    is_over = this.status.launch is not None and this.status.launch.ended_at is not None
+    return this.abandoned or (this.spec.deletion_policy == "Orphan" and not is_over)
 
 
 def _check_retry(this: SkyCluster, decision: Decision) -> None:

@@ -17,7 +17,7 @@ from skyoperator.world import World
 from tests.machine.calls import Stepped
 from tests.machine.door import Door, at
 from tests.machine.eyes import Eyes
-from tests.machine.invariants import Ledger, check_decision, check_stored
+from tests.machine.invariants import Ledger, check_decision, check_stored, may_be_left
 from tests.machine.server import Server
 from tests.unit.fakes import FakeKube
 
@@ -67,6 +67,8 @@ class Stage:
     has_slot: bool = True
     lease_seconds: float = ENOUGH_LEASE_SECONDS
     is_gone: bool = False
+    was_wiped: bool = False
+    """Whether a status was lost, and with it whether the cluster was to go."""
     due_at: float | None = 0.0
     """When the next pass is due if nothing happens before; None: once the object is edited."""
     _flight: Coroutine[Any, Any, Any] | None = None
@@ -163,8 +165,14 @@ class Stage:
     def _wake(self) -> None:
         self.eyes.woken = True
 
+    def _forget(self) -> None:
+        """Of what no longer shows before a wiped status speaks of a launch again, nobody can know: the record of it begins anew."""
+        if self.was_wiped and self.this.status.launch is None:
+            self.ledger.forget_all_but({job.name for server in self.servers if server.row is not None for job in server.row.jobs})
+
     def _check(self) -> None:
         """Check what the last step decided, stored and let go."""
+        self._forget()
         read, seen = self.kube.read, self.eyes.seen
         if read is not None and seen is not None:
             self.eyes.seen = None
@@ -176,11 +184,9 @@ class Stage:
         self.ledger.check_executions()
         if not self.is_gone and self.this.uid not in self.kube.objects:
             self.is_gone = True
-            assert self._is_let_go or self.is_clean, f"the object is gone, and left {self.left_overs()}"
-
-    @property
-    def _is_let_go(self) -> bool:
-        return self.this.abandoned or self.this.spec.deletion_policy == "Orphan"
+            assert may_be_left(self.this) or self.is_clean, f"I2: the object is gone, and left {self.left_overs()}"
+            is_whole = not any(server.of("down") for server in self.servers)
+            assert self.this.abandoned or is_whole or self.was_wiped, "I2: a cluster that is being taken down is not let go of"
 
     @property
     def is_clean(self) -> bool:
@@ -225,10 +231,11 @@ class Stage:
             self._touched()
 
     def wipe(self) -> None:
-        """Empty the status by hand. Of what no longer shows, nobody can know: the record of it begins anew."""
-        shown = {job.name for server in self.servers if server.row is not None for job in server.row.jobs}
-        self.ledger.forget_all_but(shown)
+        """Empty the status by hand. With it goes what the controller was to wait for: that a look shows a POST of the same moment."""
         self.kube.annotate(self.key, status=SkyClusterStatus())
+        self.was_wiped = True
+        self.ledger.posts.clear()
+        self.advance(POLL_SECONDS)
         self._touched()
 
     def _touched(self) -> None:

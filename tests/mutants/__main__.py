@@ -1,4 +1,4 @@
-"""Apply each mutant in a copy of the source and run its test there: it must fail. Without a mutant it must pass."""
+"""Apply each mutant in a copy of the source and run its test there: an assertion must fail. Without a mutant it must pass."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.mutants.table import INVARIANTS, MUTANTS, Mutant
+from tests.mutants.verdict import ASSERTED, DIED, PASSED, VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("controller", "tests", "pyproject.toml")
 PACKAGE = "controller/skyoperator"
-TESTS_FAILED = 1
-"""pytest's exit code; every other one but 0 says that the tests were not run."""
+VERDICTS = "verdicts"
 TIMEOUT_SECONDS = 900
 
 
@@ -29,14 +29,15 @@ class Result:
 
     mutant: Mutant | None
     tests: tuple[str, ...]
-    code: int
+    verdicts: frozenset[str]
+    """How the tests ended; none if they were not run."""
     seconds: float
     output: str
 
     @property
     def is_good(self) -> bool:
         """Whether the mutant was killed or, without one, all is well."""
-        return self.code == (TESTS_FAILED if self.mutant else 0)
+        return ASSERTED in self.verdicts and DIED not in self.verdicts if self.mutant else self.verdicts == {PASSED}
 
 
 def mutate(source: Path, mutant: Mutant) -> None:
@@ -57,8 +58,19 @@ def run(mutant: Mutant | None, tests: tuple[str, ...]) -> Result:
             _copy(ROOT / part, copy / part)
         if mutant is not None:
             mutate(copy / PACKAGE, mutant)
-        done = _pytest(copy, tests)
-    return Result(mutant, tests, done.returncode, time.monotonic() - began, done.stdout)
+        output = _pytest(copy, tests)
+        verdicts = verdicts_of(copy, tests)
+    return Result(mutant, tests, verdicts, time.monotonic() - began, output)
+
+
+def verdicts_of(copy: Path, tests: tuple[str, ...]) -> frozenset[str]:
+    """Return how the named tests ended; what else may have run says nothing."""
+    try:
+        lines = (copy / VERDICTS).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return frozenset()
+    named = tuple(f"tests/unit/{test}" for test in tests)
+    return frozenset(line.partition(" ")[0] for line in lines if line.partition(" ")[2].startswith(named))
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -68,9 +80,15 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copy(source, target)
 
 
-def _pytest(copy: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
-    """Run pytest on the copy; PYTHONPATH puts its package before the one that is installed."""
-    environment = {**os.environ, "PYTHONPATH": str(copy / "controller"), "HYPOTHESIS_PROFILE": "mutants", "PYTHONDONTWRITEBYTECODE": "1"}
+def _pytest(copy: Path, tests: tuple[str, ...]) -> str:
+    """Run pytest on the copy and return what it printed; PYTHONPATH puts its package before the one that is installed."""
+    environment = {
+        **os.environ,
+        VARIABLE: str(copy / VERDICTS),
+        "PYTHONPATH": str(copy / "controller"),
+        "HYPOTHESIS_PROFILE": "mutants",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     command = [
         sys.executable,
         "-m",
@@ -80,9 +98,11 @@ def _pytest(copy: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[s
         "--no-header",
         "-p",
         "no:cacheprovider",
+        "-p",
+        "tests.mutants.verdict",
         *(f"tests/unit/{test}" for test in tests),
     ]
-    return subprocess.run(
+    done = subprocess.run(
         command,
         cwd=copy,
         env=environment,
@@ -92,6 +112,7 @@ def _pytest(copy: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[s
         check=False,
         timeout=TIMEOUT_SECONDS,
     )
+    return done.stdout
 
 
 def main() -> int:
@@ -114,11 +135,20 @@ def _print(result: Result) -> None:
     if result.mutant is None:
         print(f"{'pass' if result.is_good else 'FAIL'}  {result.seconds:5.1f} s  without a mutant: {len(result.tests)} tests")
     else:
-        words = "killed" if result.is_good else "SURVIVED" if result.code == 0 else f"NOT RUN ({result.code})"
         mutant = result.mutant
-        print(f"{words:8} {result.seconds:5.1f} s  {mutant.invariant:2} {INVARIANTS[mutant.invariant]} {mutant.name}: {mutant.test}")
+        print(
+            f"{_word(result):8} {result.seconds:5.1f} s  {mutant.invariant:2} {INVARIANTS[mutant.invariant]} {mutant.name}: {mutant.test}"
+        )
     if not result.is_good:
         print(result.output[-2000:])
+
+
+def _word(result: Result) -> str:
+    if result.is_good:
+        return "killed"
+    if not result.verdicts:
+        return "NOT RUN"
+    return "DIED" if DIED in result.verdicts else "SURVIVED"
 
 
 if __name__ == "__main__":

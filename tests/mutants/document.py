@@ -12,7 +12,7 @@ PATH: Final = Path(__file__).resolve().parents[2] / "docs/design/invariants.md"
 HEAD: Final = """# Invariants
 
 What the controller promises, how each promise could be broken, and the test that would notice. `make mutants` applies each of these bugs to
-a copy of the source and wants its test to fail there. This page is made of `tests/mutants/table.py` by `make generate`.
+a copy of the source and wants an assertion of its test to fail there. This page is made of `tests/mutants/table.py` by `make generate`.
 
 `test_machine.py` is the one that knows no cases: it lets SkyPilot, the network, the clock, the user and crashes move at random around the
 real rules and the real `reconcile.py` (`tests/machine`), and checks every launch, every decision and every status against this page.

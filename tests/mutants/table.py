@@ -84,6 +84,33 @@ MUTANTS: Final = (
     Mutant(1, "send without a lease", "reconcile.py", "if left < self._needed_lease_seconds:", "if left < 0:", MACHINE),
     Mutant(
         1,
+        "write a status over a newer object",
+        "kube.py",
+        '"uid": this.uid, "resourceVersion": this.resource_version},',
+        '"uid": this.uid},',
+        "test_kube.py::test_a_status_is_never_written_over_a_newer_object",
+    ),
+    Mutant(
+        1,
+        "look at the lease before the credentials are fetched",
+        "sky/http.py",
+        """await self._headers()
+        may_send()
+""",
+        """may_send() or await self._headers()
+""",
+        "test_crashes.py::test_what_is_left_of_the_lease_counts_once_the_credentials_are_there",
+    ),
+    Mutant(
+        1,
+        "record a request for whichever attempt is there",
+        "reconcile.py",
+        " or records.attempt_name(this, launch) != action.job_name:",
+        ":",
+        "test_crashes.py::test_a_request_is_recorded_for_the_attempt_that_was_sent_and_for_no_other",
+    ),
+    Mutant(
+        1,
         "count the settle time from the decision",
         "teardown.py",
         ", world.acted_at or launch.requested_at)",
@@ -139,6 +166,30 @@ MUTANTS: Final = (
         "test_decide.py::TestTearDown::test_a_wiped_status_does_not_leak_the_cluster",
     ),
     Mutant(
+        2,
+        "a status that is empty was not wiped",
+        "teardown.py",
+        "return records.is_known_absent(this.status)",
+        "return bool(this.status.conditions)",
+        "test_decide.py::TestTearDown::test_a_wiped_status_holds_the_object_until_skypilot_was_seen_to_have_nothing",
+    ),
+    Mutant(
+        2,
+        "orphan a cluster that is half down",
+        "ending.py",
+        ' == "Orphan" and not _is_to_go(this, world, order):',
+        ' == "Orphan":',
+        "test_decide.py::TestTearDown::test_orphan_comes_too_late_for_what_was_to_go",
+    ),
+    Mutant(
+        2,
+        "forget that a deleted cluster is being taken down",
+        "ending.py",
+        "return replace(step, status=records.given_up(step.status, world.now)) if isinstance(step.action, TearDown) else step",
+        "return step",
+        "test_decide.py::TestTearDown::test_orphan_after_the_delete_counts_until_skypilot_was_asked",
+    ),
+    Mutant(
         3,
         "not known is absent",
         "decide.py",
@@ -173,6 +224,14 @@ MUTANTS: Final = (
         "return missing >= SEVERAL or (known >= FEW_KNOWN and missing > known * 0.2)",
         "return False",
         "test_hold.py::test_several_that_vanish_are_held_until_they_are_back",
+    ),
+    Mutant(
+        3,
+        "a word on an earlier loss confirms every later one",
+        "ending.py",
+        "max(launch.requested_at, records.unknown_since(this.status) or world.now)",
+        "launch.requested_at",
+        "test_letting_go.py::TestConfirmLost::test_a_word_on_an_earlier_loss_says_nothing_about_a_later_one",
     ),
     Mutant(
         4,

@@ -16,7 +16,7 @@ from skyoperator.kube import Conflict, Gone, Key
 from skyoperator.observe import Observer
 from skyoperator.reconcile import Holder, LeaseTooShortError, Reconciler
 from skyoperator.sky.client import POST_TIMEOUT_SECONDS, SkyPilotClient
-from skyoperator.sky.credentials import NoCredentials
+from skyoperator.sky.credentials import Credentials, NoCredentials
 from skyoperator.sky.types import SkyPilotError
 
 from tests.standin.control import Control
@@ -45,6 +45,7 @@ class Lease:
 
 HELD = Lease(60.0)
 STALE = Lease(0.0)
+NO_CREDENTIALS = NoCredentials()
 
 
 def now() -> datetime:
@@ -62,9 +63,18 @@ class Stage:
         """One life of a controller; ends when the object is as wanted or gone, or when the process dies, in whichever of its tasks."""
         return await self.run(Process(slam_at, before), key, until=until)
 
-    async def run(self, process: Process, key: Key, *, until: Until, holder: Holder = HELD, replays: int = 0) -> Process:
+    async def run(
+        self,
+        process: Process,
+        key: Key,
+        *,
+        until: Until,
+        holder: Holder = HELD,
+        credentials: Credentials = NO_CREDENTIALS,
+        replays: int = 0,
+    ) -> Process:
         self.lives.append(process)
-        async with SkyPilotClient.connect(self.address, NoCredentials()) as client:
+        async with SkyPilotClient.connect(self.address, credentials) as client:
             sky: Any = Door(client, process)
             kube: Any = Door(self.kube, process)
             observer = Observer(sky, admission=Admission(8), hold=Hold(), now=now)

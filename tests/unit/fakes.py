@@ -181,7 +181,7 @@ class FakeSky:
     async def log_tail(self, cluster_name: str, job_id: int, lines: int) -> str:
         return await self._answer("log_tail", self.logs.get(job_id, ""), cluster_name=cluster_name)
 
-    async def launch(self, cluster_name: str, task_yaml: str) -> str:
+    async def launch(self, cluster_name: str, task_yaml: str, *, may_send: Callable[[], None]) -> str:
         raise AssertionError("who observes changes nothing")
 
     async def down(self, cluster_name: str) -> str:

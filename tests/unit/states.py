@@ -112,6 +112,7 @@ ELSEWHERE = after(RUNNING, a_world(server="http://another"))
 
 COMPLETE_STOPPING = after(RUNNING, with_job(JobStatus.SUCCEEDED))
 COMPLETE = after(COMPLETE_STOPPING, gone())
+COMPLETE_EDITED = after(edited(COMPLETE, task={**RUN, "run": "echo other"}), a_world())
 FAILED_STOPPING = after(RUNNING, with_job(JobStatus.FAILED))
 FAILED = after(FAILED_STOPPING, gone())
 LAUNCH_FAILED = after(
@@ -165,7 +166,9 @@ ABANDONED_COMPLETE = _abandoned(COMPLETE)
 DELETING = after(deleted(RUNNING), with_job(JobStatus.RUNNING))
 DELETING_LAUNCH = after(deleted(INIT), going_up())
 DELETING_UNACKNOWLEDGED = after(deleted(UNACKNOWLEDGED), a_world())
-DELETING_STUCK = after(deleted(KEPT), a_world(cluster=a_cluster(), down_error="credentials revoked", may_down=False))
+DELETING_STUCK = after(
+    deleted(KEPT), a_world(cluster=a_cluster()), a_world(cluster=a_cluster(), down_error="credentials revoked", may_down=False)
+)
 DELETING_ELSEWHERE = after(deleted(RUNNING), a_world(server="http://another"))
 
 EVERY_STATE = {
@@ -183,6 +186,7 @@ EVERY_STATE = {
     "on another server": ELSEWHERE,
     "complete, stopping": COMPLETE_STOPPING,
     "complete": COMPLETE,
+    "complete, edited": COMPLETE_EDITED,
     "failed, stopping": FAILED_STOPPING,
     "failed": FAILED,
     "launch failed": LAUNCH_FAILED,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from skyoperator.api.v1alpha1 import ConditionType, Phase, SkyCluster
 from skyoperator.decision import SetAutostop, TearDown
 from skyoperator.inputs import backstop_minutes
-from skyoperator.sky.types import Job, JobStatus, Launched, RequestStatus
+from skyoperator.sky.types import ClusterStatus, Job, JobStatus, Launched, RequestStatus
 from skyoperator.subject import subject_of
 from skyoperator.task import Policy
 from skyoperator.world import World
@@ -89,6 +90,51 @@ def test_a_queue_that_was_never_read_is_no_proof_of_idleness(world: World) -> No
     launched = a_world(cluster=a_cluster(), launch=a_request(RequestStatus.SUCCEEDED), outcome=Launched(None))
     this = after(after(an_object(NO_RUN, **TEN), a_world()), launched)
     assert decide(this, world).status.phase is Phase.READY
+
+
+def stopped(minutes: float) -> World:
+    return at(minutes, cluster=a_cluster(ClusterStatus.STOPPED), jobs=None)
+
+
+def stuck(minutes: float, **seen: Any) -> World:
+    """INIT, as SkyPilot leaves a row whose launch was killed; no queue can be read."""
+    return at(minutes, **{"cluster": a_cluster(ClusterStatus.INIT), "jobs": None, **seen})
+
+
+def busy(**spec: Any) -> SkyCluster:
+    return after(ready(**TEN, **spec), at(1, a_job(name="somebody's")))
+
+
+def test_a_cluster_that_somebody_stopped_runs_no_job() -> None:
+    this = after(busy(), stopped(2))
+    assert decide(this, stopped(11.9)).status.phase is Phase.READY
+    assert condition(decide(this, stopped(12)).status, ConditionType.COMPLETE) == ("True", "Autostopped")
+
+
+def test_one_that_is_started_again_in_time_is_busy_with_its_job() -> None:
+    this = after(busy(), stopped(2), at(11, a_job(name="somebody's")))
+    assert decide(this, at(60, a_job(name="somebody's"))).status.phase is Phase.READY
+
+
+def test_a_cluster_that_stays_half_launched_with_nobody_at_work_on_it_is_lost() -> None:
+    this = after(busy(), stuck(2))
+    assert decide(this, stuck(11.9)).status.phase is Phase.READY
+    assert condition(decide(this, stuck(12)).status, ConditionType.FAILED) == ("True", "ClusterLost")
+
+
+@pytest.mark.parametrize("seen", [stuck(9, active=(a_request(),)), at(9, a_job(name="somebody's"))], ids=["at work", "up"])
+def test_what_is_worked_on_or_was_up_in_between_is_not(seen: World) -> None:
+    this = after(busy(), stuck(2), seen, stuck(10))
+    assert decide(this, stuck(19)).status.phase is Phase.READY
+
+
+@pytest.mark.parametrize(("world", "minutes"), [(stopped, 0), (stuck, 10)], ids=["stopped", "half launched"])
+def test_a_kept_cluster_whose_queue_was_never_read_after_the_job_goes_too(world: Callable[[float], World], minutes: float) -> None:
+    launched = a_world(cluster=a_cluster(), launch=a_request(RequestStatus.SUCCEEDED), outcome=Launched(1))
+    this = after(after(an_object(RUN, whenFinished="Keep", **TEN), a_world()), launched, at(0, a_job(JobStatus.SUCCEEDED)))
+    this = after(this, world(1), world(1 + minutes))
+    assert decide(this, world(10.9 + minutes)).status.phase is Phase.SUCCEEDED
+    assert decide(this, world(11 + minutes)).action == TearDown(NAME, (), down=True)
 
 
 def test_the_installer_bounds_a_cluster_that_says_nothing() -> None:

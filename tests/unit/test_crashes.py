@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 from skyoperator.api.v1alpha1 import ConditionType
@@ -19,7 +21,7 @@ from skyoperator.sky.credentials import NoCredentials
 from skyoperator.teardown import SETTLE_TIME
 
 from tests.unit.build import JOB, NAME
-from tests.unit.crashing import LATE_SECONDS, Stage, a_stage, is_settled, never
+from tests.unit.crashing import HELD, LATE_SECONDS, Stage, a_stage, is_settled, never
 from tests.unit.fakes import Process
 
 CALLS_AT_MOST = 75
@@ -183,6 +185,73 @@ async def test_what_never_arrived_is_sent_again_once_it_could_no_longer_show_up(
     first, second = stage.launch_calls()
     assert second - first >= SETTLE_TIME.total_seconds()
     await assert_ran_once(stage, key)
+
+
+@pytest.mark.looptime
+async def test_a_teardown_that_is_refused_is_said_and_asked_again_ever_more_seldom(stage: Stage) -> None:
+    for _ in range(4):
+        stage.control.fault("down", "refused")
+    key = stage.create()
+    process = await stage.live(key, until=is_settled)
+
+    posts = [call.at for call in process.calls if call.name == "down"]
+    pauses = [later - earlier for earlier, later in pairwise(posts)]
+    assert pauses == pytest.approx([2, 4, 8, 16])
+    assert [reason for reason, _ in stage.kube.events].count("DownFailed") == 1
+    await assert_ran_once(stage, key)
+
+
+@dataclass
+class RunsDown:
+    """Credentials that have to be fetched, and a lease that is not renewed meanwhile: both from the first launch on, for once."""
+
+    process: Process
+    advice: str = ""
+    fetched: bool = False
+
+    async def authorization(self) -> str | None:
+        if self._launches() and not self.fetched:
+            self.fetched = True
+            await asyncio.sleep(HELD.left - POST_TIMEOUT_SECONDS)
+        return None
+
+    def rejected(self) -> None:
+        """Nothing is rejected here."""
+
+    def seconds_left(self) -> float:
+        launches = self._launches()
+        return HELD.left - (asyncio.get_running_loop().time() - launches[0] if len(launches) == 1 else 0.0)
+
+    def _launches(self) -> list[float]:
+        return [call.at for call in self.process.calls if call.name == "launch"]
+
+
+@pytest.mark.looptime
+async def test_what_is_left_of_the_lease_counts_once_the_credentials_are_there(stage: Stage) -> None:
+    key, process = stage.create(), Process()
+    slow = RunsDown(process)
+    await stage.run(process, key, until=is_settled, holder=slow, credentials=slow)
+
+    assert len(stage.launch_calls()) == 2
+    await assert_ran_once(stage, key)
+
+
+@pytest.mark.looptime
+async def test_a_request_is_recorded_for_the_attempt_that_was_sent_and_for_no_other(stage: Stage) -> None:
+    key, process = stage.create(), Process()
+
+    def renumber(_: int) -> None:
+        launch = stage.kube.objects[key.uid].status.launch
+        if launch is not None and launch.attempt == 1 and process.calls[-1].name == "launch":
+            status = stage.kube.objects[key.uid].status
+            stage.kube.annotate(key, status=status.model_copy(update={"launch": launch.model_copy(update={"attempt": 2})}))
+
+    process.meanwhile = renumber
+    await stage.run(process, key, until=lambda this: this.status.launch is not None)
+
+    launch = stage.kube.objects[key.uid].status.launch
+    assert launch is not None
+    assert (launch.attempt, launch.request_id) == (2, None)
 
 
 @pytest.mark.looptime

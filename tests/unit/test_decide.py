@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from skyoperator.api.v1alpha1 import TERMINATED, ConditionType, Phase, SkyCluster, SkyClusterStatus
+from skyoperator import records
+from skyoperator.api.v1alpha1 import FINALIZER, TERMINATED, ConditionType, Phase, SkyCluster, SkyClusterStatus
 from skyoperator.decision import AddFinalizer, Launch, RemoveFinalizer, TearDown
 from skyoperator.sky.types import ClusterStatus, JobStatus, Launched, RequestError, RequestStatus
-from skyoperator.world import ABSENT
+from skyoperator.world import ABSENT, World
 
 from tests.unit.build import (
     JOB,
@@ -26,6 +27,7 @@ from tests.unit.build import (
     an_outage,
     condition,
     decide,
+    edited,
     is_silent,
 )
 from tests.unit.states import (
@@ -40,6 +42,7 @@ from tests.unit.states import (
     LAUNCH_FAILED,
     LAUNCHING,
     NEW,
+    QUEUED,
     READY,
     REJECTED,
     RUNNING,
@@ -161,9 +164,9 @@ class TestAdoption:
         assert condition(none_there, ConditionType.FAILED) == ("True", "SkyPilotError")
 
     def test_an_edit_of_what_never_arrived_is_written_down_and_settles_anew(self) -> None:
-        edited = UNACKNOWLEDGED.model_copy(update={"spec": an_object({**RUN, "run": "echo other"}).spec, "generation": 2})
-        assert decide(edited, a_world(attempt=ABSENT)).action is None
-        this = after(edited, a_world(now=A_MINUTE_LATER, attempt=ABSENT))
+        other = edited(UNACKNOWLEDGED, task={**RUN, "run": "echo other"})
+        assert decide(other, a_world(attempt=ABSENT)).action is None
+        this = after(other, a_world(now=A_MINUTE_LATER, attempt=ABSENT))
         assert condition(decide(this, a_world(now=A_MINUTE_LATER, attempt=ABSENT)).status, ConditionType.ACCEPTED)[0] == "True"
         assert decide(this, a_world(now=A_MINUTE_LATER, attempt=ABSENT)).action is None
         assert decide(this, a_world(now=A_MINUTE_LATER + timedelta(minutes=1), attempt=ABSENT)).action == Launch(NAME, JOB)
@@ -235,8 +238,8 @@ class TestFollowing:
         """A plain cluster that is given a `run`, a job whose `run` is taken away: neither runs, completes nor ends anything by that."""
         plain = after(SETUP_ONLY, a_world(cluster=a_cluster(), jobs=(a_job(JobStatus.SUCCEEDED),)))
         launched = plain if run else RUNNING
-        edited = launched.model_copy(update={"spec": an_object({"resources": {"infra": "k8s"}, **({"run": run} if run else {})}).spec})
-        status = decide(edited, a_world(cluster=a_cluster(), jobs=(a_job(JobStatus.SUCCEEDED),))).status
+        other = edited(launched, task={"resources": {"infra": "k8s"}, **({"run": run} if run else {})})
+        status = decide(other, a_world(cluster=a_cluster(), jobs=(a_job(JobStatus.SUCCEEDED),))).status
         assert condition(status, ConditionType.COMPLETE)[0] == ("False" if run else "True")
 
     @pytest.mark.parametrize(
@@ -314,6 +317,35 @@ class TestFollowing:
         assert (status.phase, status.launch, status.job) == (Phase.RUNNING, RUNNING.status.launch, RUNNING.status.job)
 
 
+GOING = [
+    "complete, stopping",
+    "failed, stopping",
+    "launch failed",
+    "kept, stopping",
+    "retry, stopping",
+    "backoff limit exceeded, stopping",
+    "suspended, stopping",
+    "deadline exceeded, stopping",
+    "launch too slow, stopping",
+    "autostopped, stopping",
+    "plain, deadline exceeded",
+    "plain, edited, new cluster",
+    "deleting",
+    "deleting, launching",
+    "deleting, stuck",
+]
+"""States whose cluster was to go, and is not confirmed gone."""
+STAYING = {
+    name: this
+    for name, this in EVERY_STATE.items()
+    if FINALIZER in this.finalizers and name not in GOING and not records.is_terminated(this.status)
+}
+
+
+def orphaned(this: SkyCluster) -> SkyCluster:
+    return deleted(this.model_copy(update={"spec": this.spec.model_copy(update={"deletion_policy": "Orphan"})}))
+
+
 class TestTearDown:
     def test_cancel_goes_with_down_while_the_launch_is_queued(self) -> None:
         decision = decide(deleted(LAUNCHING), a_world(active=(a_request(RequestStatus.PENDING),)))
@@ -338,18 +370,37 @@ class TestTearDown:
 
     @every_held_state
     def test_a_server_that_is_away_never_lets_go_of_what_was_launched(self, this: SkyCluster) -> None:
-        launched = this.status.launch is not None and (this.status.cluster is None or this.status.cluster.status != TERMINATED)
-        known_not_to_be = bool(this.status.conditions) and not launched
+        was_seen = any(found.type == ConditionType.CLUSTER_READY and found.reason == "ClusterAbsent" for found in this.status.conditions)
+        known_not_to_be = records.is_terminated(this.status) or (was_seen and this.status.launch is None)
         decision = decide(deleted(this), an_outage())
         assert (decision.action == RemoveFinalizer()) == known_not_to_be
         again = deleted(this).model_copy(update={"status": decision.status})
         assert (decide(again, an_outage()).action == RemoveFinalizer()) == known_not_to_be
 
-    @every_held_state
-    def test_orphan_lets_go_at_once_and_touches_nothing(self, this: SkyCluster) -> None:
-        orphan = this.model_copy(update={"spec": this.spec.model_copy(update={"deletion_policy": "Orphan"})})
+    @pytest.mark.parametrize("this", STAYING.values(), ids=STAYING)
+    def test_orphan_lets_go_at_once_of_what_was_to_stay_and_touches_nothing(self, this: SkyCluster) -> None:
         for world in (a_world(cluster=a_cluster()), an_outage()):
-            assert decide(deleted(orphan), world).action == RemoveFinalizer(leaves_cluster=True)
+            assert decide(orphaned(this), world).action == RemoveFinalizer(leaves_cluster=True)
+
+    @pytest.mark.parametrize("name", GOING)
+    def test_orphan_comes_too_late_for_what_was_to_go(self, name: str) -> None:
+        this = orphaned(EVERY_STATE[name])
+        now = reached(this)
+        assert decide(this, an_outage(now)).action is None
+        assert decide(this, a_world(now, cluster=a_cluster())).action == TearDown(NAME, (), down=True)
+        assert decide(this, a_world(now, empty_seconds=10.0)).action == RemoveFinalizer()
+
+    def test_orphan_comes_too_late_for_one_whose_suspension_was_not_taken_notice_of(self) -> None:
+        this = orphaned(edited(RUNNING, suspend=True))
+        assert decide(this, a_world(cluster=a_cluster())).action == TearDown(NAME, (), down=True)
+
+    @pytest.mark.parametrize("this", [RUNNING, READY, KEPT, INIT], ids=["running", "ready", "kept", "launching"])
+    def test_orphan_after_the_delete_counts_until_skypilot_was_asked(self, this: SkyCluster) -> None:
+        waiting = after(deleted(this), an_outage())
+        assert decide(orphaned(waiting), an_outage()).action == RemoveFinalizer(leaves_cluster=True)
+        asked = after(waiting, a_world(cluster=a_cluster()))
+        for world in (an_outage(), a_world(cluster=a_cluster(), active=(a_request(id_="d1", name="down"),))):
+            assert decide(orphaned(asked), world).action is None
 
     @every_held_state
     def test_a_delete_outranks_everything(self, this: SkyCluster) -> None:
@@ -371,6 +422,23 @@ class TestTearDown:
         wiped = deleted(RUNNING).model_copy(update={"status": SkyClusterStatus()})
         assert decide(wiped, an_outage()).action is None
 
+    @pytest.mark.parametrize("suspend", [False, True])
+    @pytest.mark.parametrize(
+        "seen",
+        [[], [a_world(active=(a_request(),))], [a_world(cluster=a_cluster())]],
+        ids=["never seen", "a launch seen that had no row", "a cluster seen that may not be adopted"],
+    )
+    def test_a_wiped_status_holds_the_object_until_skypilot_was_seen_to_have_nothing(self, seen: list[World], suspend: bool) -> None:
+        wiped = after(edited(REJECTED, suspend=suspend).model_copy(update={"status": SkyClusterStatus()}), an_outage(), *seen, an_outage())
+        assert decide(deleted(wiped), an_outage()).action is None
+        assert decide(deleted(wiped), a_world(cluster=a_cluster())).action == TearDown(NAME, cancel=(), down=True)
+        assert decide(deleted(wiped), a_world()).action == RemoveFinalizer()
+
+    def test_what_was_seen_to_have_nothing_needs_no_server_to_go(self) -> None:
+        seen = after(QUEUED, a_world(may_launch=False), an_outage())
+        assert condition(seen.status, ConditionType.CLUSTER_READY) == ("False", "ClusterAbsent")
+        assert decide(deleted(seen), an_outage()).action == RemoveFinalizer()
+
     def test_a_down_that_fails_is_said_and_not_hammered(self) -> None:
         world = a_world(cluster=a_cluster(), down_error="credentials revoked", may_down=False)
         decision = decide(deleted(RUNNING), world)
@@ -383,8 +451,10 @@ class TestTearDown:
         assert decide(deleted(after(NEW, world)), world).action == RemoveFinalizer()
 
     def test_a_down_that_fails_is_said_also_of_a_job_that_is_done(self) -> None:
-        status = decide(COMPLETE_STOPPING, a_world(cluster=a_cluster(), down_error="credentials revoked", may_down=False)).status
-        assert "credentials revoked" in next(found.message for found in status.conditions if found.type == "ClusterReady")
+        for row in (a_cluster(), a_cluster(ClusterStatus.INIT)):
+            status = decide(COMPLETE_STOPPING, a_world(cluster=row, down_error="credentials revoked", may_down=False)).status
+            assert condition(status, ConditionType.CLUSTER_READY)[1] == "DownFailed"
+            assert "credentials revoked" in next(found.message for found in status.conditions if found.type == "ClusterReady")
 
     def test_another_owners_cluster_is_left_alone(self) -> None:
         assert decide(deleted(NEW), a_world(cluster=a_cluster(uid="another"))).action == RemoveFinalizer()

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from skyoperator.api.v1alpha1 import TERMINATED, ConditionType, Phase, SkyCluster
+from skyoperator.api.v1alpha1 import TERMINATED, ConditionType, Phase, SkyCluster, SkyClusterStatus
+from skyoperator.conditions import find
 from skyoperator.decision import Launch, SetAutostop, TearDown
 from skyoperator.inputs import spec_digest
 from skyoperator.sky.types import JobStatus, Launched, RequestStatus
 from skyoperator.subject import subject_of
+from skyoperator.world import ABSENT
 
-from tests.unit.build import NAME, NO_RUN, UID, a_cluster, a_job, a_request, a_world, after, an_object, condition, decide
-from tests.unit.states import EDITED, READY, RUNNING, SETUP_ONLY
+from tests.unit.build import NAME, NO_RUN, RUN, UID, a_cluster, a_job, a_request, a_world, after, an_object, condition, decide, edited
+from tests.unit.states import AUTOSTOPPED, COMPLETE, EDITED, FAILED, KEPT, READY, RUNNING, SETUP_ONLY, UNACKNOWLEDGED
 
 UP = a_world(cluster=a_cluster())
 SETUP = {**NO_RUN, "setup": "pip install torch"}
@@ -68,9 +70,9 @@ def test_an_edit_waits_until_the_launch_before_it_is_done() -> None:
 
 
 def test_an_edit_waits_for_its_turn() -> None:
-    edited = edit(READY, task_=SETUP)
-    assert decide(edited, a_world(cluster=a_cluster(), may_launch=False)).action is None
-    subject = subject_of(edited)
+    this = edit(READY, task_=SETUP)
+    assert decide(this, a_world(cluster=a_cluster(), may_launch=False)).action is None
+    subject = subject_of(this)
     assert subject is not None
     assert subject.wants_launch
     ready = subject_of(READY)
@@ -86,13 +88,58 @@ def test_a_run_is_not_added_to_a_cluster_that_was_launched_without() -> None:
 
 @pytest.mark.parametrize("task", [{"run": "echo other"}, NO_RUN, {**BIGGER, "run": "echo hi"}], ids=["run", "no run", "resources"])
 def test_no_edit_reruns_a_job(task: dict[str, Any]) -> None:
-    edited = RUNNING.model_copy(update={"spec": an_object(task).spec, "generation": 2})
-    decision = decide(edited, a_world(cluster=a_cluster(), jobs=(a_job(),)))
+    this = RUNNING.model_copy(update={"spec": an_object(task).spec, "generation": 2})
+    decision = decide(this, a_world(cluster=a_cluster(), jobs=(a_job(),)))
     assert decision.action is None
     assert condition(decision.status, ConditionType.ACCEPTED) == ("False", "ImmutableTask")
-    ended = after(edited, a_world(cluster=a_cluster(), jobs=(a_job(JobStatus.SUCCEEDED),)))
+    ended = after(this, a_world(cluster=a_cluster(), jobs=(a_job(JobStatus.SUCCEEDED),)))
     assert condition(ended.status, ConditionType.COMPLETE)[0] == "True"
     assert not isinstance(decide(ended, a_world(empty_seconds=10)).action, Launch)
+
+
+def accepted(status: SkyClusterStatus) -> tuple[str, str]:
+    found = find(status.conditions, ConditionType.ACCEPTED)
+    assert found is not None
+    return found.reason, found.message
+
+
+@pytest.mark.parametrize(
+    ("this", "ends"),
+    [
+        (COMPLETE, {ConditionType.READY: ("True", "JobSucceeded"), ConditionType.STALLED: ("False", "Settled")}),
+        (FAILED, {ConditionType.READY: ("False", "JobFailed"), ConditionType.STALLED: ("True", "JobFailed")}),
+        (KEPT, {ConditionType.READY: ("True", "JobSucceeded"), ConditionType.STALLED: ("False", "Settled")}),
+    ],
+    ids=["complete", "failed", "kept"],
+)
+def test_a_job_that_has_ended_stays_as_it_ended_whatever_is_edited(this: SkyCluster, ends: dict[ConditionType, tuple[str, str]]) -> None:
+    status = decide(edited(this, task={**RUN, "run": "echo other"}), UP).status
+    assert {type_: condition(status, type_) for type_ in ends} == ends
+    assert condition(status, ConditionType.ACCEPTED) == ("False", "ImmutableTask")
+    for words in ("goes on", "suspend"):
+        assert words not in accepted(status)[1]
+
+
+def test_a_plain_cluster_that_has_ended_and_waits_for_a_better_edit_says_so() -> None:
+    """As it is wanted again by an edit, it is not as wanted while that is refused."""
+    for task, reason in (({"runn": "typo"}, "InvalidTask"), (RUN, "ImmutableTask")):
+        status = decide(edited(AUTOSTOPPED, task=task), a_world()).status
+        assert condition(status, ConditionType.READY) == ("False", reason)
+        assert condition(status, ConditionType.STALLED) == ("True", reason)
+        for words in ("stays as it is", "suspend"):
+            assert words not in accepted(status)[1]
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [({"runn": "typo"}, "InvalidTask"), ({**RUN, "file_mounts": {"/x": "/etc"}}, "PolicyDenied"), ({**RUN, "run": "x"}, "TaskAccepted")],
+    ids=["invalid", "denied", "fine"],
+)
+def test_an_edit_of_what_may_never_have_arrived_is_judged_as_any_task_until_that_is_known(task: dict[str, Any], reason: str) -> None:
+    this = edited(UNACKNOWLEDGED, task=task)
+    assert accepted(decide(this, a_world(attempt=ABSENT)).status)[0] == reason
+    arrived = after(this, a_world(attempt=a_request()))
+    assert accepted(decide(arrived, a_world(launch=a_request(), active=(a_request(),))).status)[0] == "ImmutableTask"
 
 
 def test_an_edit_that_is_undone_is_accepted_again() -> None:

@@ -24,6 +24,7 @@ TABLE = [
     ("on another server", Phase.RUNNING, "Current", "Healthy"),
     ("complete, stopping", Phase.STOPPING, "InProgress", "Progressing"),
     ("complete", Phase.SUCCEEDED, "Current", "Healthy"),
+    ("complete, edited", Phase.SUCCEEDED, "Current", "Healthy"),
     ("failed, stopping", Phase.STOPPING, "Failed", "Degraded"),
     ("failed", Phase.FAILED, "Failed", "Degraded"),
     ("launch failed", Phase.STOPPING, "Failed", "Degraded"),

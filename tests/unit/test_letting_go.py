@@ -75,6 +75,18 @@ class TestConfirmLost:
         assert decision.action in (None, RemoveFinalizer())
         assert decision.status.completion_time == this.status.completion_time
 
+    def test_a_word_on_an_earlier_loss_says_nothing_about_a_later_one(self) -> None:
+        """It vanished together with others, somebody said that it was gone, and it came back: then its server is another."""
+        held = after(RUNNING, an_outage(NOW + timedelta(minutes=1)))
+        confirmed = self.confirmed(held, NOW + timedelta(minutes=2))
+        back = after(confirmed, a_world(NOW + timedelta(minutes=3), cluster=a_cluster()))
+        moved = a_world(NOW + timedelta(minutes=4), **ELSEWHERE)
+        assert decide(back, moved).status.completion_time is None
+        told = after(back, moved)
+        assert decide(told, a_world(NOW + timedelta(minutes=9), **ELSEWHERE)).status.completion_time is None
+        again = self.confirmed(told, NOW + timedelta(minutes=5))
+        assert decide(again, a_world(NOW + timedelta(minutes=9), **ELSEWHERE)).status.completion_time is not None
+
     def test_a_word_from_before_the_launch_says_nothing_about_it(self) -> None:
         stale = self.confirmed(RUNNING, NOW - timedelta(seconds=1))
         assert decide(stale, a_world(**ELSEWHERE)).status.completion_time is None

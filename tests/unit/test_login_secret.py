@@ -79,9 +79,9 @@ async def test_a_failure_makes_skypilot_unknown_and_names_the_secret(failure: Ex
     store = store_of(secret)
     await store.login()
     secret.failure = failure
-    with pytest.raises(SkyPilotUnreachable, match=f"Can't read Secret sky/login.*{words}"):
+    with pytest.raises(SkyPilotUnreachable, match=f"could not read Secret sky/login.*{words}"):
         await store.login()
-    with pytest.raises(SkyPilotUnreachable, match=f"Can't write Secret sky/login.*{words}"):
+    with pytest.raises(SkyPilotUnreachable, match=f"could not write Secret sky/login.*{words}"):
         await store.keep("sky-1:p:w")
 
 

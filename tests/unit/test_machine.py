@@ -202,6 +202,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.stage.is_elsewhere)
     @rule()
     def the_other_server_is_no_more_and_somebody_says_so(self) -> None:
+        self.stage.run_pass()
         for server in self.stage.servers:
             if server is not self.stage.server:
                 self.stage.door.in_transit = [posted for posted in self.stage.door.in_transit if posted.server is not server]
@@ -213,7 +214,8 @@ class Machine(RuleBasedStateMachine):
     @rule(happens=RARELY)
     def wipe_the_status(self, happens: bool) -> None:
         """A wiped status goes on from what SkyPilot shows; what that no longer shows, nobody can know."""
-        if not happens or self.stage.servers[0].is_empty() != self.stage.servers[1].is_empty():
+        is_known = all(server.is_empty() for server in self.stage.servers if server is not self.stage.server)
+        if not happens or not is_known:
             return
         self.stage.wipe()
 

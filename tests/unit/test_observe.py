@@ -452,6 +452,16 @@ async def test_the_error_of_a_down_goes_with_its_cluster(stage: Stage) -> None:
     assert (world.cluster, world.down_error) == (ABSENT, "")
 
 
+async def test_the_error_of_a_down_is_not_the_next_clusters(stage: Stage) -> None:
+    stage.sky.rows = (a_row(),)
+    await stage.look()
+    await fails_to_go_down(stage, 1)
+    stage.sky.rows = ()
+    await stage.fresh_look()
+    stage.sky.rows = (a_row(),)
+    assert (await stage.fresh_look()).down_error == ""
+
+
 @pytest.mark.looptime(start=0)
 async def test_a_queue_that_was_never_read_is_unread_right_after_boot_too(stage: Stage) -> None:
     stage.sky.rows, stage.sky.queues, stage.sky.seconds = (a_row(),), {"a": (RUNNING,)}, {"a": 500.0}

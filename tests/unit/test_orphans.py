@@ -45,9 +45,11 @@ class FakeRegistry:
     text: str = ""
     notes: list[str] = field(default_factory=list)
     writes: int = 0
+    lists: int = 0
     failure: KubeError | None = None
 
     async def uids(self) -> frozenset[str]:
+        self.lists += 1
         if self.failure is not None:
             raise self.failure
         return self.objects
@@ -174,6 +176,7 @@ async def test_what_was_left_behind_on_purpose_is_not_reported_by_the_next_proce
     async with stage.running() as orphans:
         await asyncio.sleep(AFTER + FORGOTTEN_AFTER.total_seconds())
         assert (orphans.count, stage.registry.notes) == (0, [])
+    assert stage.registry.lists == 0
 
 
 async def test_what_was_left_behind_is_forgotten_when_it_is_gone_for_long_and_not_before(stage: Stage) -> None:

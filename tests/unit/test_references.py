@@ -76,10 +76,10 @@ async def test_a_config_map_that_changes_after_the_launch_is_no_edit() -> None:
 @pytest.mark.parametrize(
     ("secrets", "reason", "words"),
     [
-        ({}, "SecretNotFound", "spec.secrets[TOKEN]: there is no Secret hf in namespace ml"),
-        ({"hf": {"other": CANARY.encode()}}, "SecretNotFound", "spec.secrets[TOKEN]: Secret hf has no key token"),
-        ({"hf": {"token": CANARY.encode() + b"\xff"}}, "InvalidTask", "spec.secrets[TOKEN]: key token of Secret hf is not text"),
-        ({"hf": {"token": CANARY.encode() + b"\0"}}, "InvalidTask", "spec.secrets[TOKEN]: key token of Secret hf is not text"),
+        ({}, "SecretNotFound", "spec.secrets[0]: there is no Secret hf in namespace ml"),
+        ({"hf": {"other": CANARY.encode()}}, "SecretNotFound", "spec.secrets[0]: Secret hf has no key token"),
+        ({"hf": {"token": CANARY.encode() + b"\xff"}}, "InvalidTask", "spec.secrets[0]: key token of Secret hf is not text"),
+        ({"hf": {"token": CANARY.encode() + b"\0"}}, "InvalidTask", "spec.secrets[0]: key token of Secret hf is not text"),
         ({"hf": {"token": CANARY.encode() * 10_000}}, "InvalidTask", "setup, run, envs and secrets are 130012 bytes together"),
     ],
     ids=["no secret", "no key", "not utf-8", "a zero byte", "too long"],

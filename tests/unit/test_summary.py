@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 from skyoperator.api.v1alpha1 import ConditionStatus, ConditionType, SkyCluster, SkyClusterStatus
 from skyoperator.sky.types import JobStatus
+from skyoperator.transitions import transitions
 
 from tests.unit.build import a_cluster, a_job, a_world, after, an_object, an_outage, condition, decide, edited
-from tests.unit.states import EDITED, EVERY_STATE, deleted, gone, idle, reached, with_job
+from tests.unit.states import EDITED, EVERY_STATE, LAUNCHING, deleted, gone, idle, launched, reached, with_job
 
 WRITTEN = {name: this for name, this in EVERY_STATE.items() if this.status.phase}
 every_written_state = pytest.mark.parametrize("this", WRITTEN.values(), ids=WRITTEN)
@@ -72,6 +73,18 @@ def test_conditions_are_those_of_metav1(this: SkyCluster) -> None:
 def test_what_is_not_as_asked_says_why(this: SkyCluster) -> None:
     ready = next(found for found in this.status.conditions if found.type == ConditionType.READY)
     assert ready.status is ConditionStatus.TRUE or ready.message
+
+
+def test_a_job_whose_number_nobody_told_yet_is_called_the_job() -> None:
+    """SkyPilot may not tell it (sky/server/requests/requests.py:271); it is then found by its name."""
+    untold = after(LAUNCHING, launched(None))
+    lost = after(untold, gone())
+    said = [found.message for this in (untold, lost) for found in this.status.conditions]
+    said += [
+        transition.note for before, now in ((LAUNCHING, untold), (untold, lost)) for transition in transitions(before.status, now.status)
+    ]
+    assert "The job was submitted." in said
+    assert not [message for message in said if "None" in message]
 
 
 def test_a_long_message_fits_a_condition() -> None:

@@ -9,7 +9,7 @@ from skyoperator.world import ABSENT, World
 
 from tests.unit.build import a_cluster, a_job, a_request, a_world, after, an_object, an_outage
 from tests.unit.situations import WORLDS
-from tests.unit.states import EDITED, EVERY_STATE, LAUNCHING, NEW, is_seen, reached
+from tests.unit.states import COMPLETE_STOPPING, EDITED, EVERY_STATE, LAUNCHING, NEW, RUNNING, deleted, is_seen, reached
 
 PASSES = 4
 """No world takes more to come to rest."""
@@ -48,6 +48,15 @@ def test_a_launch_the_server_forgot() -> None:
 def test_what_is_not_accepted_is_said_once() -> None:
     assert reasons(a_world(), a_world(), this=an_object({"runn": 1})) == [("Warning", "InvalidTask")]
     assert reasons(a_world(cluster=a_cluster(), jobs=(a_job(),)), this=EDITED) == [("Warning", "ImmutableTask")]
+
+
+def test_a_down_that_fails_is_told_once_for_each_message() -> None:
+    def failing(words: str, *, active: bool = False) -> World:
+        return a_world(cluster=a_cluster(), active=(a_request(id_="d1", name="down"),) if active else (), down_error=words)
+
+    tries = [failing("no rights"), failing("no rights", active=True), failing("no rights"), failing("no route"), failing("no route")]
+    for this in (COMPLETE_STOPPING, deleted(RUNNING)):
+        assert reasons(*tries, this=after(this, a_world(cluster=a_cluster()))) == [("Warning", "DownFailed")] * 2
 
 
 @pytest.mark.parametrize("name", [name for name, this in EVERY_STATE.items() if is_seen(this)])

@@ -69,6 +69,7 @@ class Reason(StrEnum):
     CLUSTER_UP = "ClusterUp"
     CLUSTER_NOT_UP = "ClusterNotUp"
     CLUSTER_ABSENT = "ClusterAbsent"
+    DOWN_FAILED = "DownFailed"
     STOPPING = "Stopping"
     DELETING = "Deleting"
     SETTLED = "Settled"
@@ -313,9 +314,9 @@ class ClusterRecord(_Model):
     up_at: Time | None = None
     """When it was first seen up."""
     unhealthy_since: Time | None = None
-    """Since when SkyPilot has found it broken: a node gone, or its runtime dead."""
+    """Since when SkyPilot has found it broken: a node gone, or its runtime dead; or has left it half launched, nobody at work on it."""
     idle_since: Time | None = None
-    """Since when no job has run on it; kept while autostop waits for it to be idle long enough."""
+    """Since when no job has run on it; kept while autostop waits for it to be idle long enough. None runs on one that is stopped."""
 
 
 class LaunchRecord(_Model):

@@ -78,19 +78,20 @@ async def serving(
 ) -> AsyncIterator[Sequence[Awaitable[NoReturn]]]:
     """Serve the logs; yield what is to be run beside that."""
     contexts = Contexts()
-    door = FrontProxyDoor(contexts.trusts)
+    front_door = FrontProxyDoor(contexts.trusts)
     keeper = certificate_keeper(settings, kube, client, contexts)
-    front_proxy = FrontProxyWatch(kube, door, contexts)
+    front_proxy = FrontProxyWatch(kube, front_door, contexts)
     await keeper.step()
-    await front_proxy.step()
-    doors = FirstOf(door, BearerDoor(kube))
+    if settings.api_service:
+        await front_proxy.step()
+    doors = FirstOf(front_door, BearerDoor(kube))
     web = await serve(
         settings.https_port, logs=archive, authenticator=doors, authorizer=AccessReviews(kube), ssl_context=contexts.listening
     )
     front_proxy.hang_up = partial(hang_up, web)
     metrics = await serve_metrics(settings.metrics_port)
     try:
-        yield keeper.run(), front_proxy.run()
+        yield (keeper.run(), front_proxy.run()) if settings.api_service else (keeper.run(),)
     finally:
         await web.cleanup()
         await metrics.cleanup()

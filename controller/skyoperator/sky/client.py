@@ -118,9 +118,10 @@ class SkyPilotClient:
             return ()
         return self._each(parse.job, rows)
 
-    async def launch(self, cluster_name: str, task_yaml: str) -> str:
+    async def launch(self, cluster_name: str, task_yaml: str, *, may_send: Callable[[], None] = lambda: None) -> str:
         """See `SkyPilot.launch`. Never retry_until_up: how often to try again is the controller's to decide."""
-        return await self._start("launch", {"cluster_name": cluster_name, "task": task_yaml, "retry_until_up": False})
+        body = {**BASE_BODY, "cluster_name": cluster_name, "task": task_yaml, "retry_until_up": False}
+        return await self._http.post("launch", body, timeout_seconds=POST_TIMEOUT_SECONDS, may_send=may_send)
 
     async def down(self, cluster_name: str) -> str:
         """See `SkyPilot.down`. Never purge: that forgets a cluster whose teardown failed."""

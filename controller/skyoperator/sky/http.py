@@ -6,7 +6,7 @@ finished (sky/server/server.py:2841). So every call here has a time-out of its o
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
 
@@ -47,9 +47,12 @@ class Http:
         async with self._answer("GET", path, timeout_seconds, params=params) as response:
             return await self._json(path, response)
 
-    async def post(self, path: str, body: _Body, *, timeout_seconds: float) -> str:
-        """Return the id of the request that this started. Raises SkyPilotRefused when it certainly started none."""
-        async with self._answer("POST", path, timeout_seconds, json=body) as response:
+    async def post(self, path: str, body: _Body, *, timeout_seconds: float, may_send: Callable[[], None] = lambda: None) -> str:
+        """Return the id of the request that this started. Raises SkyPilotRefused when it certainly started none.
+
+        `may_send` is called once our credentials are at hand: fetching them takes as long as it takes, from then on the time-out counts.
+        """
+        async with self._answer("POST", path, timeout_seconds, json=body, may_send=may_send) as response:
             await self._require_200(path, response)
             return self._request_id(path, response)
 
@@ -101,10 +104,19 @@ class Http:
 
     @asynccontextmanager
     async def _answer(
-        self, method: str, path: str, timeout_seconds: float, *, params: _Query = (), json: _Body | None = None, is_stream: bool = False
+        self,
+        method: str,
+        path: str,
+        timeout_seconds: float,
+        *,
+        params: _Query = (),
+        json: _Body | None = None,
+        is_stream: bool = False,
+        may_send: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         timeout = aiohttp.ClientTimeout(total=None if is_stream else timeout_seconds, sock_read=timeout_seconds)
         url, headers = self.server.url.joinpath(path), await self._headers()
+        may_send()
         try:
             async with self._session.request(
                 method, url, params=params, json=json, headers=headers, timeout=timeout, allow_redirects=False

@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -243,10 +243,11 @@ class SkyPilot(Protocol):
         Raises NoSuchCluster, ClusterNotUp, RequestFailed.
         """
 
-    async def launch(self, cluster_name: str, task_yaml: str) -> str:
+    async def launch(self, cluster_name: str, task_yaml: str, *, may_send: Callable[[], None]) -> str:
         """Post a launch and return its request id.
 
-        Raises SkyPilotRefused when it was certainly not executed; after SkyPilotUnreachable it may run all the same.
+        `may_send` is called right before the POST, once nothing has to be fetched for it any more; what it raises is raised, and nothing
+        was sent. Raises SkyPilotRefused when it was certainly not executed; after SkyPilotUnreachable it may run all the same.
         """
 
     async def down(self, cluster_name: str) -> str:

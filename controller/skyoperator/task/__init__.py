@@ -11,6 +11,7 @@ from skyoperator.task.names import cluster_name, job_name
 from skyoperator.task.policy import check, check_values
 from skyoperator.task.problems import JSON, TaskRejected
 from skyoperator.task.render import has_ports, has_run, render
+from skyoperator.task.secret_envs import secret_path
 
 __all__ = [
     "JSON",
@@ -28,4 +29,5 @@ __all__ = [
     "parse",
     "read_policy",
     "render",
+    "secret_path",
 ]

@@ -21,12 +21,17 @@ OF_SKYPILOT = (*REGISTRY_LOGIN, *ENVS_OF_CREDENTIALS)
 _UNFIT = re.compile(r"[\x00\ud800-\udfff]")
 
 
+def secret_path(index: int) -> str:
+    """Return how messages name the object's secret of this index."""
+    return under(ROOT, index)
+
+
 def ill_named(task: Mapping[str, JSON], names: Collection[str]) -> Iterator[Problem]:
     """Yield what is wrong with the names of the secrets of an object with this task."""
     envs = env_values(task)
     for index, name in enumerate(names):
         if message := _fault(name, envs, has_workdir="workdir" in task):
-            yield Problem(f"{under(ROOT, index)}.name", message)
+            yield Problem(f"{secret_path(index)}.name", message)
     missing = [name for name in REGISTRY_LOGIN if name not in names]
     if 0 < len(missing) < len(REGISTRY_LOGIN):
         yield Problem(ROOT, f"a login for a registry takes all of {', '.join(REGISTRY_LOGIN)}; add {', '.join(missing)}")
@@ -50,4 +55,4 @@ def unfit(secrets: Mapping[str, str]) -> Iterator[Problem]:
     """Yield each secret whose value no environment variable can hold, without showing it."""
     for index, (name, value) in enumerate(secrets.items()):
         if _UNFIT.search(value):
-            yield Problem(under(ROOT, index), f"the value of {name} holds a NUL or is no Unicode text; encode it, for instance as base64")
+            yield Problem(secret_path(index), f"the value of {name} holds a NUL or is no Unicode text; encode it, for instance as base64")

@@ -163,14 +163,28 @@ def launch_refused(words: str) -> Failure:
     return Failure(Reason.INVALID_TASK, bounded(words))
 
 
+TOLD_LINES: Final = 10
+"""How many of a log's last lines are told with a job's failure."""
+_OF_SKYPILOT: Final = re.compile(r"^(├──|└──) |^\s*$")
+
+
 def last_words(log: str) -> str:
-    """Return what a job's log says of its end; nothing while it does not say it yet.
+    """Return what a job's log says of its end, and behind that the lines before it; nothing while it does not say it yet.
 
     If every process ended with 137, SkyPilot's own report of it fails (sky/backends/task_codegen.py:276), and we say it.
     """
     if _ALL_KILLED.search(log):
         return ALL_KILLED
-    return "\n".join(match.group(0).strip() for match in _END_OF_JOB.finditer(log))
+    ends = list(_END_OF_JOB.finditer(log))
+    if not ends:
+        return ""
+    before = [line.rstrip() for line in log[: ends[0].start()].splitlines() if not _OF_SKYPILOT.match(line)]
+    return "\n".join([*(end.group(0).strip() for end in ends), *before[-TOLD_LINES:]])
+
+
+def verdict(words: str) -> str:
+    """Return of a job's last words only what SkyPilot says, none of what the job printed."""
+    return "\n".join(end.group(0).strip() for end in _END_OF_JOB.finditer(words)) or words.partition("\n")[0]
 
 
 def _with_cause(error: RequestError) -> str:

@@ -123,7 +123,8 @@ class Reconciler:
         if subject is None:
             return World(now=self._now(), server="")
         self._observer.follow(subject, wake)
-        return await self._observer.look(subject)
+        world = await self._observer.look(subject)
+        return replace(world, job_words=await references.discreet(self._kube, this, world.job_words))
 
     def _refollow(self, this: SkyCluster, decision: Decision, wake: Callable[[], None]) -> None:
         subject = subject_of(this)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from skyoperator import records, task
+from skyoperator import failures, records, task
 from skyoperator.api.v1alpha1 import Reason, SkyCluster, TaskRef
 from skyoperator.inputs import Fault, Inputs, inline, is_edited
 from skyoperator.kube import Kube, KubeError
+from skyoperator.sky.masking import without
 from skyoperator.task import JSON
 
 
@@ -34,6 +35,19 @@ async def read(kube: Kube, this: SkyCluster, policy: task.Policy) -> Inputs:
         return Inputs(policy, fault=error.fault)
     except KubeError as error:
         return Inputs(policy, fault=Fault(Reason.SECRET_NOT_FOUND if this.spec.secrets else Reason.INVALID_TASK, str(error)))
+
+
+async def discreet(kube: Kube, this: SkyCluster, words: str) -> str:
+    """Return a job's last words without the values of the object's Secrets: who may read the object may not read those.
+
+    Where the Secrets can't be read now, none of what the job printed is told.
+    """
+    if not this.spec.secrets or not words:
+        return words
+    try:
+        return without(words, (await _secrets(kube, this)).values())
+    except (Unresolved, KubeError):
+        return failures.verdict(words)
 
 
 def is_wanted(this: SkyCluster) -> bool:

@@ -10,7 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from skyoperator.api.v1alpha1 import Reason, RetryReason, SkyClusterSpec
-from skyoperator.failures import HEAD_LIMIT, LOST, MESSAGE_LIMIT, Failure, bounded, last_words, launch_refused, of_job, of_launch
+from skyoperator.failures import (
+    ALL_KILLED,
+    HEAD_LIMIT,
+    LOST,
+    MESSAGE_LIMIT,
+    Failure,
+    bounded,
+    last_words,
+    launch_refused,
+    of_job,
+    of_launch,
+    verdict,
+)
 from skyoperator.sky.types import JobStatus, RequestError
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -64,6 +76,17 @@ def test_the_documentation_names_every_reason_of_a_failure_and_whether_it_is_ret
 
 def test_a_log_that_does_not_speak_of_the_end_yet_has_no_last_words() -> None:
     assert last_words("(train, pid=12) step 1 failed, trying again\n(train, pid=12) step 2\n") == ""
+
+
+def test_the_last_lines_before_the_end_are_told_behind_it() -> None:
+    lines = "".join(f"(train, pid=12) line {number}\n" for number in range(30))
+    log = f"├── Waiting for task resources on 1 node.\n{lines}\nERROR: Job 1 failed with return code list: [3]\n"
+    told = last_words(log).splitlines()
+    assert told[0] == "ERROR: Job 1 failed with return code list: [3]"
+    assert told[1:] == [f"(train, pid=12) line {number}" for number in range(20, 30)]
+    assert verdict(last_words(log)) == told[0]
+    assert verdict(ALL_KILLED) == ALL_KILLED
+    assert last_words("├── Waiting for task resources on 1 node.\nJob 1 failed with return code list: [3]").count("\n") == 0
 
 
 def test_a_job_that_did_not_run_because_of_the_fence_says_so() -> None:

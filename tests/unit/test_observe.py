@@ -280,7 +280,7 @@ async def test_a_job_that_fails_is_shown_with_the_last_words_of_its_log(stage: S
     stage.sky.rows, stage.sky.queues = (a_row(),), {"a": (Job(1, JOB, JobStatus.FAILED),)}
     stage.sky.logs = {1: "hello\nERROR: Job 1 failed with return code list: [3]\n"}
     await stage.look(QUEUE)
-    assert (await stage.fresh_look(QUEUE)).job_words == "ERROR: Job 1 failed with return code list: [3]"
+    assert (await stage.fresh_look(QUEUE)).job_words == "ERROR: Job 1 failed with return code list: [3]\nhello"
 
 
 async def test_a_queue_that_cannot_be_read_is_unknown_until_it_can(stage: Stage) -> None:

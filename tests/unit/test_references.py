@@ -155,3 +155,25 @@ async def test_a_secret_that_vanishes_keeps_an_attempt_from_being_sent_again_and
     adopted = decide(written, a_world(later, attempt=a_request(id_="r9")), gone).status
     assert adopted.launch is not None
     assert adopted.launch.request_id == "r9"
+
+
+WORDS = "Job 1 failed with return code list: [3]\n(train, pid=1) token: hunter22 and more"
+
+
+@pytest.mark.parametrize(
+    ("secrets", "data", "told"),
+    [
+        ([], {}, WORDS),
+        (["TOKEN"], {"key": b"hunter22"}, WORDS.replace("hunter22", "***")),
+        (["TOKEN"], {"key": b"first line\nhunter22\n"}, WORDS.replace("hunter22", "***")),
+        (["TOKEN"], {"key": b"and"}, WORDS),
+        (["TOKEN"], None, WORDS.partition("\n")[0]),
+    ],
+    ids=["no secret", "a secret", "a line of one", "too short to be one", "one that is gone"],
+)
+async def test_a_jobs_last_words_are_told_without_its_secrets(secrets: list[str], data: dict[str, bytes] | None, told: str) -> None:
+    this = an_object(secrets=[{"name": name, "secretKeyRef": {"name": "hf", "key": "key"}} for name in secrets])
+    kube = FakeKube()
+    if data is not None:
+        kube.secrets["hf"] = data
+    assert await references.discreet(kube, this, WORDS) == told

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from skyoperator.api.v1alpha1 import SkyCluster
+from skyoperator.api.v1alpha1 import TERMINATED, SkyCluster
 from skyoperator.kube import Key
 from skyoperator.logs.collector import Collector, Pace
 from skyoperator.logs.store import Store
@@ -230,3 +230,36 @@ async def test_one_log_that_cannot_be_had_holds_up_no_other(stage: Stage, collec
     stage.sky.ended = True
     collector.saw(this, NAMESPACE_UID)
     await until(lambda: stage.log(this).state is State.COMPLETE)
+
+
+async def test_what_ended_before_there_was_a_log_process_is_left_in_peace(stage: Stage, collector: Collector) -> None:
+    this = after(with_running_job(), with_job(JobStatus.SUCCEEDED))
+    cluster = this.status.cluster
+    assert cluster is not None
+    terminated = this.status.model_copy(update={"cluster": cluster.model_copy(update={"status": TERMINATED})})
+    collector.saw(this.model_copy(update={"status": terminated}), NAMESPACE_UID)
+    await asyncio.sleep(0.05)
+    assert (stage.sky.looks, stage.told, stage.store.logs_of(NAMESPACE_UID, this.uid)) == (0, [], [])
+
+
+async def test_an_object_that_is_gone_is_forgotten(stage: Stage, collector: Collector) -> None:
+    this = with_running_job()
+    collector.saw(this, NAMESPACE_UID)
+    await until(lambda: stage.data(this) == HEAD)
+    collector.gone(this.uid)
+    await until(lambda: not collector.collecting)
+    assert stage.log(this).state is State.INCOMPLETE
+
+
+async def test_a_volume_that_does_not_answer_is_tried_again(stage: Stage, collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    this = with_running_job()
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, "open", dead)
+        collector.saw(this, NAMESPACE_UID)
+    assert not collector.collecting
+    collector.saw(this, NAMESPACE_UID)
+    await until(lambda: stage.data(this) == HEAD)
+
+
+def dead(*_: object) -> StoredLog:
+    raise OSError(5, "Input/output error")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
@@ -200,3 +202,26 @@ async def test_a_launch_that_is_sent_again_has_both_its_logs() -> None:
     sky.log += b"none\n"
     await looking.look()
     assert kept.data == b"looking for a node\nfound one\nlooking for a node again\nnone\n"
+
+
+async def test_who_is_cancelled_while_he_writes_doubles_nothing() -> None:
+    class Slow(Kept):
+        def append(self, data: bytes) -> None:
+            begun.set()
+            go_on.wait(10)
+            super().append(data)
+
+    begun, go_on = threading.Event(), threading.Event()
+    sky, kept = SkyPilot(log=HEAD + b"one\n", to_come=[b"two\n"]), Slow(data=HEAD)
+    looking = upstream(sky, kept)
+    following = asyncio.create_task(looking.follow())
+    await asyncio.to_thread(begun.wait, 10)
+    following.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await following
+    assert kept.data == HEAD + b"one\n"
+    sky.ended = True
+    assert await looking.look()
+    assert kept.data == sky.log

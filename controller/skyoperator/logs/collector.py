@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from skyoperator.api.v1alpha1 import SkyCluster
@@ -84,7 +85,7 @@ class Collecting:
             if self._pull.is_last_call:
                 await self._last_call()
             elif await self._look():
-                self._finish(State.COMPLETE)
+                await self._finish(State.COMPLETE)
             else:
                 await self._pause()
 
@@ -99,7 +100,7 @@ class Collecting:
         try:
             has_ended = await how()
         except StrangeLogError as error:
-            self._finish(State.INCOMPLETE, str(error))
+            await self._finish(State.INCOMPLETE, str(error))
             return False
         except SkyPilotError as error:
             self._error = error
@@ -141,23 +142,23 @@ class Collecting:
         while self.log.state is State.LIVE:
             has_ended = await self._bring(self._upstream.look)
             if has_ended or (self._error is None and (self._pull.kind is Kind.LAUNCH or self._pull.was_cut_short)):
-                self._finish_whole()
+                await self._finish_whole()
             elif isinstance(self._error, (NoSuchCluster, ClusterNotUp)) or asyncio.get_running_loop().time() > deadline:
-                self._finish(State.INCOMPLETE, f"The end of the log could not be had: {self._error or 'SkyPilot does not tell it.'}")
+                await self._finish(State.INCOMPLETE, f"The end of the log could not be had: {self._error or 'SkyPilot does not tell it.'}")
             else:
                 await asyncio.sleep(AGAIN_SECONDS)
 
-    def _finish_whole(self) -> None:
+    async def _finish_whole(self) -> None:
         if self._pull.was_cut_short:
-            self._finish(State.INCOMPLETE, "The cluster was taken down while the job ran: its last lines may be missing.")
+            await self._finish(State.INCOMPLETE, "The cluster was taken down while the job ran: its last lines may be missing.")
         else:
-            self._finish(State.COMPLETE)
+            await self._finish(State.COMPLETE)
 
-    def _finish(self, state: State, message: str = "") -> None:
+    async def _finish(self, state: State, message: str = "") -> None:
         if message:
             logger.warning("The %s log of %s, attempt %d: %s", self.key.kind, self._pull.cluster_name, self.key.attempt, message)
         ENDED.labels(state).inc()
-        self.log.finish(state, message)
+        await asyncio.to_thread(self.log.finish, state, message)
 
 
 def _upstream(source: LogSource, log: StoredLog, pull: Pull) -> Upstream:
@@ -184,13 +185,25 @@ class Collector:
         for key, pull in wanted.items():
             if key in self._collecting:
                 self._collecting[key].update(pull)
-            else:
+            elif not pull.is_gone or self._store.get(key) is not None:
                 self._begin(this, key, pull)
         self._vanish(key for key in self._collecting if key.object_uid == this.uid and key not in wanted)
 
     def gone(self, uid: str) -> None:
-        """Make an end of the logs of an object that is no more."""
-        self._vanish(key for key in self._collecting if key.object_uid == uid)
+        """Make an end of the logs of an object that is no more, and forget them then."""
+        keys = [key for key in self._collecting if key.object_uid == uid]
+        self._vanish(keys)
+        for key in keys:
+            self._tasks[key].add_done_callback(partial(self._forget, key))
+
+    def _forget(self, key: LogKey, _task: object) -> None:
+        self._collecting.pop(key, None)
+        self._tasks.pop(key, None)
+
+    @property
+    def collecting(self) -> Collection[LogKey]:
+        """The logs that are being had, or were, of objects that are there."""
+        return self._collecting.keys()
 
     def reading(self, key: LogKey) -> AbstractAsyncContextManager[None]:
         """While this is open, the log is kept as fresh as can be; nothing needs to be done for one that has ended."""
@@ -209,7 +222,12 @@ class Collector:
             self._collecting[key].vanished()
 
     def _begin(self, this: SkyCluster, key: LogKey, pull: Pull) -> None:
-        log = self._store.open(key, Origin(namespace=this.namespace, name=this.name, cluster=pull.cluster_name, job=pull.job_id))
+        """A volume that does not answer is tried again when the object changes."""
+        try:
+            log = self._store.open(key, Origin(namespace=this.namespace, name=this.name, cluster=pull.cluster_name, job=pull.job_id))
+        except OSError as error:
+            logger.warning("The %s log of %s/%s can't be kept: %s", key.kind, this.namespace, this.name, error)
+            return
         self._collecting[key] = Collecting(key, pull, log, self._source, pace=self._pace, turn=self._turn)
         self._tasks[key] = asyncio.create_task(self._run(Key(this.namespace, this.name, this.uid), key), name=f"log of {this.name}")
 

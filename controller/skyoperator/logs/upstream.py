@@ -153,9 +153,19 @@ class Keeper:
         """Keep this, and the frames that were read."""
         taken, reading.frames = reading.frames, []
         if new or taken:
-            await asyncio.to_thread(self._write, new, taken)
+            await self._uninterrupted(new, taken)
         if new:
             self._known = ((self._known or b"") + new)[-OVERLAP_BYTES:]
+
+    async def _uninterrupted(self, new: bytes, taken: list[bytes]) -> None:
+        """A thread can't be cancelled: who is, waits for it, and what is known is looked up again."""
+        writing = asyncio.create_task(asyncio.to_thread(self._write, new, taken))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait({writing})
+            self._known = None
+            raise
 
     def _write(self, new: bytes, taken: list[bytes]) -> None:
         if new:

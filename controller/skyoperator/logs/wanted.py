@@ -22,6 +22,8 @@ class Pull:
     """Whether nothing more will be in it, or its cluster is about to go: what is not had now is lost."""
     was_cut_short: bool
     """Whether its cluster is taken down while the job runs."""
+    is_gone: bool = False
+    """Whether its cluster was confirmed gone: then nothing of it can be had."""
 
 
 def pulls(this: SkyCluster) -> tuple[Pull, ...]:
@@ -30,10 +32,12 @@ def pulls(this: SkyCluster) -> tuple[Pull, ...]:
     if launch is None or (launch.request_id is None and launch.finished_at is None and not is_over(this.status)):
         return ()
     name, goes = cluster_name(this), _goes(this)
-    found = [Pull(launch.attempt, Kind.LAUNCH, name, None, goes or launch.finished_at is not None, was_cut_short=False)]
+    is_gone = is_terminated(this.status)
+    found = [Pull(launch.attempt, Kind.LAUNCH, name, None, goes or launch.finished_at is not None, was_cut_short=False, is_gone=is_gone)]
     job = this.status.job
     if job is not None and job.id is not None:
-        found.append(Pull(launch.attempt, Kind.JOB, name, job.id, goes or has_ended(job), was_cut_short=goes and not has_ended(job)))
+        is_short = goes and not has_ended(job)
+        found.append(Pull(launch.attempt, Kind.JOB, name, job.id, goes or has_ended(job), was_cut_short=is_short, is_gone=is_gone))
     return tuple(found)
 
 

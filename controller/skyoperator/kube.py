@@ -197,10 +197,15 @@ class KubeApi:
                 _request_timeout=TIMEOUT_SECONDS,
             )
 
-    async def namespace_uid(self, name: str) -> str:
-        """Return the uid of a namespace. Raises KubeError."""
+    async def namespace_uid(self, name: str) -> str | None:
+        """Return the uid of a namespace, or None if there is none. Raises KubeError."""
         with explained("read", f"namespace {name}"):
-            body = await self.call("GET", "/api/v1/namespaces/{name}", {"name": name})
+            try:
+                body = await self.call("GET", "/api/v1/namespaces/{name}", {"name": name})
+            except ApiException as error:
+                if error.status == HTTPStatus.NOT_FOUND:
+                    return None
+                raise
         return str(body["metadata"]["uid"])
 
     async def _show(self, this: SkyCluster, words: str) -> None:

@@ -255,3 +255,21 @@ async def test_a_job_that_returns_nothing_is_told_of_without_a_result(stage: Sta
     await Reporter(stage.kubernetes).report(Key("ml", "train", "aa"), log.key, log)
     (written,) = stage.kubernetes.written
     assert "result" not in written["log"]
+
+
+async def test_a_uid_opens_no_log_of_another_name(stage: Stage) -> None:
+    log = stage.store.open(LogKey("a1", "bb", 1, Kind.JOB), Origin(namespace="ml", name="other", job=1))
+    log.append(b"not yours\n")
+    stage.keep("aa", 1, b"of the first\n")
+    await stage.happen(event(launched_as("aa")), event(launched_as("bb", name="other")))
+    assert await stage.read(name="other") == b"not yours\n"
+    with pytest.raises(NoLogError):
+        await stage.read(uid="bb")
+
+
+async def test_a_namespace_that_was_made_anew_unseen_has_none_of_its_predecessors_logs(stage: Stage) -> None:
+    stage.keep("aa", 1, b"of the first\n")
+    await stage.happen(event(launched_as("aa")))
+    stage.kubernetes.uids["ml"] = "b2"
+    with pytest.raises(NoLogError):
+        await stage.read()

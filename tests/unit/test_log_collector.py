@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from skyoperator.api.v1alpha1 import TERMINATED, SkyCluster
 from skyoperator.kube import Key
+from skyoperator.logs.about import Origin
 from skyoperator.logs.collector import Collector, Pace
 from skyoperator.logs.store import Store
 from skyoperator.logs.stored_log import Limits, StoredLog
@@ -263,3 +264,38 @@ async def test_a_volume_that_does_not_answer_is_tried_again(stage: Stage, collec
 
 def dead(*_: object) -> StoredLog:
     raise OSError(5, "Input/output error")
+
+
+async def test_a_server_that_is_away_at_the_end_is_waited_for(stage: Stage, collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skyoperator.logs.collector.LAST_CALL_SECONDS", 0.0)
+    monkeypatch.setattr("skyoperator.logs.collector.AGAIN_SECONDS", 0.01)
+    this = after(with_running_job(), with_job(JobStatus.FAILED))
+    stage.sky.error = SkyPilotUnreachable("away")
+    collector.saw(this, NAMESPACE_UID)
+    await until(lambda: stage.sky.looks > 5)
+    assert stage.log(this).state is State.LIVE
+    stage.sky.error, stage.sky.ended = None, True
+    await until(lambda: stage.log(this).state is State.COMPLETE)
+
+
+async def test_an_earlier_attempt_that_nobody_collected_has_an_end(stage: Stage, collector: Collector) -> None:
+    this = with_running_job()
+    launch = this.status.launch
+    assert launch is not None
+    second = this.model_copy(update={"status": this.status.model_copy(update={"launch": launch.model_copy(update={"attempt": 2})})})
+    first = stage.store.open(LogKey(NAMESPACE_UID, this.uid, 1, Kind.JOB), Origin(namespace="ml", name="train", job=1))
+    first.append(b"half of it\n")
+    collector.saw(second, NAMESPACE_UID)
+    assert first.state is State.INCOMPLETE
+
+
+async def test_a_launch_that_is_sent_again_is_still_had(stage: Stage, collector: Collector) -> None:
+    this = after(an_object(RUN), a_world(), going_up())
+    collector.saw(this, NAMESPACE_UID)
+    await until(lambda: stage.data(this, Kind.LAUNCH) == stage.sky.launch)
+    launch = this.status.launch
+    assert launch is not None
+    lost = this.status.model_copy(update={"launch": launch.model_copy(update={"request_id": None})})
+    collector.saw(this.model_copy(update={"status": lost}), NAMESPACE_UID)
+    first, stage.sky.launch = stage.sky.launch, b"looking again\n"
+    await until(lambda: stage.data(this, Kind.LAUNCH) == first + b"looking again\n")

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from skyoperator.logs.splice import Lines, new_part
 from skyoperator.logs.types import Piece
 from skyoperator.logs.upstream import FEWEST_LINES, JobUpstream, LaunchUpstream, StrangeLogError
-from skyoperator.sky.types import ClusterNotUp
+from skyoperator.sky.logs import lively
+from skyoperator.sky.types import ClusterNotUp, SkyPilotUnreachable
 
 HEAD = b"\xe2\x94\x9c\xe2\x94\x80\xe2\x94\x80 Waiting for task resources on 1 node.\n"
 FAREWELL = b"\x1b[0m\x1b[32m\xe2\x9c\x93 Job finished (status: SUCCEEDED).\x1b[0m\x1b[0m\n"
@@ -32,6 +33,8 @@ class SkyPilot:
     asked: list[tuple[int | None, bool]] = field(default_factory=list)
     to_come: list[bytes] = field(default_factory=list)
     breaks_after: int | None = None
+    replays: bytes = b""
+    after_farewell: bytes = b""
 
     async def job_log(self, _cluster: str, _job: int, *, lines: int | None, follow: bool) -> AsyncGenerator[bytes, None]:
         self.asked.append((lines, follow))
@@ -48,8 +51,10 @@ class SkyPilot:
             self.log += self.to_come[0]
             yield HEARTBEAT
             yield self.to_come.pop(0)
+        if self.replays and follow:
+            yield self.replays
         if self.ended or follow:
-            yield FAREWELL
+            yield FAREWELL + self.after_farewell
 
     async def launch_log(self, _cluster: str) -> AsyncGenerator[bytes, None]:
         yield self.log
@@ -225,3 +230,74 @@ async def test_who_is_cancelled_while_he_writes_doubles_nothing() -> None:
     sky.ended = True
     assert await looking.look()
     assert kept.data == sky.log
+
+
+async def test_a_log_of_whole_segments_and_a_short_end_is_taken_up_after_a_restart() -> None:
+    class Segmented(Kept):
+        def read(self, offset: int, limit_bytes: int) -> Piece:
+            end = offset - offset % 4096 + 4096
+            return super().read(offset, min(limit_bytes, end - offset))
+
+    sky, kept = SkyPilot(log=HEAD + b"line of some length\n" * 230), Segmented()
+    await upstream(sky, kept).look()
+    assert kept.size % 4096 < 2048
+    sky.log += b"after the restart\n"
+    await upstream(sky, kept).look()
+    assert kept.data == sky.log
+
+
+async def test_a_hole_is_not_taken_for_the_end_of_what_is_known() -> None:
+    class Holed(Kept):
+        def read(self, offset: int, limit_bytes: int) -> Piece:
+            return Piece(self.size, b"")
+
+    sky, kept = SkyPilot(log=HEAD + b"one\ntwo\n"), Holed(data=HEAD + b"one\n")
+    await upstream(sky, kept).look()
+    assert kept.data == sky.log
+
+
+async def test_a_log_that_repeats_itself_is_proved_at_its_end() -> None:
+    block = b"".join(b"epoch step %02d of fifty, all is well with it and with everything else\n" % number for number in range(50))
+    sky, kept = SkyPilot(log=HEAD + block), Kept()
+    looking = upstream(sky, kept)
+    await looking.look()
+    sky.log += block * 3 + b"".join(b"then %d\n" % number for number in range(20))
+    sky.ended = True
+    with pytest.raises(StrangeLogError):
+        await looking.look()
+
+
+async def test_a_stream_that_begins_again_is_left_and_nothing_doubled() -> None:
+    sky, kept = SkyPilot(log=HEAD + b"one\n", to_come=[b"two\n"]), Kept()
+    looking = upstream(sky, kept)
+    sky.replays = HEAD + b"one\ntwo\n"
+    with pytest.raises(SkyPilotUnreachable):
+        await looking.follow()
+    assert kept.data == HEAD + b"one\ntwo\n"
+    sky.ended, sky.replays = True, b""
+    assert await looking.look()
+    assert kept.data == sky.log
+
+
+@pytest.mark.parametrize("last", [b"", b"command terminated with exit code 100\n"], ids=["gRPC", "kubectl exec"])
+async def test_the_end_is_known_however_skypilot_reads(last: bytes) -> None:
+    sky, kept = SkyPilot(log=HEAD + b"one\n", ended=True, after_farewell=last), Kept()
+    assert await upstream(sky, kept).look()
+    assert kept.data == sky.log
+
+
+async def test_a_job_that_never_began_has_an_end_all_the_same() -> None:
+    sky, kept = SkyPilot(log=b"the driver failed\n", ended=True), Kept()
+    assert await upstream(sky, kept).look()
+    assert kept.data == b""
+
+
+async def test_a_node_that_died_is_not_waited_for() -> None:
+    async def heartbeats() -> AsyncGenerator[bytes, None]:
+        while True:
+            yield HEARTBEAT
+            await asyncio.sleep(0.001)
+
+    with pytest.raises(SkyPilotUnreachable, match="told nothing"):
+        async for _ in lively(heartbeats(), 0.05):
+            pass

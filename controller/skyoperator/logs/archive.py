@@ -48,7 +48,8 @@ class Archive:
     async def _found(self, wanted: Wanted) -> tuple[LogKey, StoredLog]:
         owner = await self._owner(wanted)
         kept = await asyncio.to_thread(self._store.logs_of, owner.namespace_uid, owner.uid)
-        jobs = {key: about.origin.job for key, about in kept if key.kind is wanted.kind}
+        is_named = {key: about for key, about in kept if about.origin.name == wanted.name}
+        jobs = {key: about.origin.job for key, about in is_named.items() if key.kind is wanted.kind}
         key = chosen(wanted, owner, jobs)
         log = await asyncio.to_thread(self._store.get, key)
         if log is None:
@@ -57,10 +58,10 @@ class Archive:
 
     async def _owner(self, wanted: Wanted) -> Owner:
         named = self._objects.named(wanted.namespace, wanted.name)
-        if named is not None and wanted.uid in {None, named[0].uid}:
-            this, namespace_uid = named
+        namespace_uid = await self._namespaces.namespace_uid(wanted.namespace) or ""
+        if named is not None and wanted.uid in {None, named[0].uid} and named[1] == namespace_uid:
+            this = named[0]
             return Owner(namespace_uid, this.uid, this.status.launch.attempt if this.status.launch else 0)
-        namespace_uid = await self._namespaces.namespace_uid(wanted.namespace)
         uid = wanted.uid or await asyncio.to_thread(self._store.find_by_name, namespace_uid, wanted.name)
         if uid is None:
             raise NoObjectError(f"There is no SkyCluster {wanted.namespace}/{wanted.name}, nor is a log kept of one that was.")

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final
 
 from skyoperator.api.v1alpha1 import SkyCluster
+from skyoperator.failures import bounded
 from skyoperator.kube import Key
 from skyoperator.logs.about import Origin
 from skyoperator.logs.metrics import ENDED
@@ -20,13 +21,15 @@ from skyoperator.logs.types import Kind, LogKey, State
 from skyoperator.logs.upstream import JobUpstream, LaunchUpstream, StrangeLogError, Upstream
 from skyoperator.logs.wanted import Pull, pulls
 from skyoperator.sky.logs import LogSource
-from skyoperator.sky.types import ClusterNotUp, NoSuchCluster, SkyPilotError
+from skyoperator.sky.types import ClusterNotUp, NoSuchCluster, SkyPilotError, SkyPilotUnreachable
 
 logger = logging.getLogger(__name__)
 
 LAST_CALL_SECONDS: Final = 60.0
 """How long a log that must be had now is tried for."""
 AGAIN_SECONDS: Final = 2.0
+STRANGE_TIMES: Final = 3
+"""So often in a row a log must be another than it was before that is believed: what SkyPilot tells may also be cut short."""
 FOLLOW_LIMIT_BYTES: Final = 64 << 20
 """A log that is longer is looked at every AGAIN_SECONDS instead of followed: to follow is to be told all of it first."""
 LINGER_SECONDS: Final = 30.0
@@ -48,6 +51,7 @@ class Collecting:
         self.key = key
         self.log = log
         self._error: SkyPilotError | None = None
+        self._strange = 0
         self._pull = pull
         self._pace = pace
         self._turn = turn
@@ -99,13 +103,16 @@ class Collecting:
     async def _bring(self, how: Callable[[], Awaitable[bool]]) -> bool:
         try:
             has_ended = await how()
-        except StrangeLogError as error:
-            await self._finish(State.INCOMPLETE, str(error))
+        except OSError as error:
+            self._error = SkyPilotUnreachable(f"The volume does not answer: {error}")
             return False
         except SkyPilotError as error:
             self._error = error
+            self._strange = self._strange + 1 if isinstance(error, StrangeLogError) else 0
+            if self._strange == STRANGE_TIMES:
+                await self._finish(State.INCOMPLETE, str(error))
             return False
-        self._error = None
+        self._error, self._strange = None, 0
         return has_ended
 
     async def _until_woken(self, following: Awaitable[bool]) -> bool:
@@ -118,8 +125,7 @@ class Collecting:
         finally:
             for each in (task, watch):
                 each.cancel()
-                with suppress(asyncio.CancelledError):
-                    await each
+            await asyncio.gather(task, watch, return_exceptions=True)
 
     async def _until_unwanted(self) -> None:
         while self._is_read and not self._pull.is_last_call:
@@ -138,15 +144,30 @@ class Collecting:
 
     async def _last_call(self) -> None:
         """Get all there is: as SkyPilot says itself of a job that has ended, and by one look at what says no end, or is cut short."""
-        deadline = asyncio.get_running_loop().time() + LAST_CALL_SECONDS
+        spent_seconds, pause_seconds = 0.0, AGAIN_SECONDS
         while self.log.state is State.LIVE:
-            has_ended = await self._bring(self._upstream.look)
+            async with self._turn:
+                has_ended = await self._bring(self._upstream.look)
+            if self.log.about.ended_at is not None:
+                return
             if has_ended or (self._error is None and (self._pull.kind is Kind.LAUNCH or self._pull.was_cut_short)):
                 await self._finish_whole()
-            elif isinstance(self._error, (NoSuchCluster, ClusterNotUp)) or asyncio.get_running_loop().time() > deadline:
+            elif self._is_in_vain or spent_seconds > LAST_CALL_SECONDS:
                 await self._finish(State.INCOMPLETE, f"The end of the log could not be had: {self._error or 'SkyPilot does not tell it.'}")
             else:
-                await asyncio.sleep(AGAIN_SECONDS)
+                await asyncio.sleep(pause_seconds)
+                spent_seconds += 0 if self._is_only_away else pause_seconds
+                pause_seconds = min(2 * pause_seconds, self._pace.interval_seconds)
+
+    @property
+    def _is_in_vain(self) -> bool:
+        """Whether there is nothing any more that could tell the log."""
+        return self._pull.is_gone or isinstance(self._error, (NoSuchCluster, ClusterNotUp))
+
+    @property
+    def _is_only_away(self) -> bool:
+        """Whether a job's log is not had for a reason that says nothing of its cluster: it may take as long as it likes to go away."""
+        return self._pull.kind is Kind.JOB and isinstance(self._error, SkyPilotUnreachable)
 
     async def _finish_whole(self) -> None:
         if self._pull.was_cut_short:
@@ -156,6 +177,7 @@ class Collecting:
 
     async def _finish(self, state: State, message: str = "") -> None:
         if message:
+            message = bounded(message)
             logger.warning("The %s log of %s, attempt %d: %s", self.key.kind, self._pull.cluster_name, self.key.attempt, message)
         ENDED.labels(state).inc()
         await asyncio.to_thread(self.log.finish, state, message)
@@ -176,12 +198,16 @@ class Collector:
         self._report = report
         self._pace = pace
         self._turn = asyncio.Semaphore(pace.at_once)
+        self._seen: set[str] = set()
         self._collecting: dict[LogKey, Collecting] = {}
         self._tasks: dict[LogKey, asyncio.Task[None]] = {}
 
     def saw(self, this: SkyCluster, namespace_uid: str) -> None:
         """Have the logs that this object calls for; make an end of those of its that it calls for no more."""
         wanted = {LogKey(namespace_uid, this.uid, pull.attempt, pull.kind): pull for pull in pulls(this)}
+        if this.uid not in self._seen:
+            self._seen.add(this.uid)
+            self._end_earlier(namespace_uid, this.uid, wanted)
         for key, pull in wanted.items():
             if key in self._collecting:
                 self._collecting[key].update(pull)
@@ -189,8 +215,17 @@ class Collector:
                 self._begin(this, key, pull)
         self._vanish(key for key in self._collecting if key.object_uid == this.uid and key not in wanted)
 
+    def _end_earlier(self, namespace_uid: str, uid: str, wanted: Collection[LogKey]) -> None:
+        """Make an end of the logs of earlier attempts that nobody collected to their ends: their clusters are gone."""
+        for key, about in self._store.logs_of(namespace_uid, uid):
+            if about.state is State.LIVE and key not in wanted:
+                log = self._store.get(key)
+                if log is not None:
+                    log.finish(State.INCOMPLETE, "Its end came while nobody collected it.")
+
     def gone(self, uid: str) -> None:
         """Make an end of the logs of an object that is no more, and forget them then."""
+        self._seen.discard(uid)
         keys = [key for key in self._collecting if key.object_uid == uid]
         self._vanish(keys)
         for key in keys:
@@ -234,8 +269,12 @@ class Collector:
     async def _run(self, of: Key, key: LogKey) -> None:
         """Have one log to its end, and report that. Whatever goes wrong with it, no other is held up."""
         collecting = self._collecting[key]
-        try:
-            await collecting.run()
-            await self._report(of, key, collecting.log)
-        except Exception:
-            logger.exception("The %s log of %s, attempt %d, is not had any further.", key.kind, of, key.attempt)
+        is_told = False
+        while not is_told:
+            try:
+                await collecting.run()
+                await self._report(of, key, collecting.log)
+                is_told = True
+            except Exception:
+                logger.exception("The %s log of %s, attempt %d, can't be had now.", key.kind, of, key.attempt)
+                await asyncio.sleep(self._pace.interval_seconds)

@@ -20,8 +20,8 @@ AGAIN_SECONDS: Final = 5.0
 class Namespaces(Protocol):
     """The part of KubeApi that is needed here."""
 
-    async def namespace_uid(self, name: str) -> str:
-        """Return the uid of a namespace as it is now. Raises KubeError."""
+    async def namespace_uid(self, name: str) -> str | None:
+        """Return the uid of a namespace as it is now, or None if there is none. Raises KubeError."""
 
 
 class Listener(Protocol):
@@ -62,14 +62,21 @@ class Objects:
         try:
             this = SkyCluster.from_body(dict(event["object"]))
         except ValidationError as error:
-            logger.warning("A SkyCluster is not what its CRD lets in, and its logs are not kept: %s", error)
+            words = error.errors(include_input=False, include_url=False)
+            logger.warning("A SkyCluster is not what its CRD lets in, and its logs are not kept: %s", words)
             return
         if event["type"] == "DELETED":
             self._forget(this)
             return
-        self._namespace_uids[this.uid] = self._namespace_uids.get(this.uid) or await self._uid_of(this.namespace)
+        namespace_uid = self._namespace_uids.get(this.uid) or await self._uid_of(this.namespace)
+        if namespace_uid is None:
+            return
+        self._namespace_uids[this.uid] = namespace_uid
         self._by_name[this.namespace, this.name] = this
-        self._listener.saw(this, self._namespace_uids[this.uid])
+        try:
+            self._listener.saw(this, namespace_uid)
+        except OSError as error:
+            logger.warning("The logs of SkyCluster %s/%s can't be kept now: %s", this.namespace, this.name, error)
 
     def _forget(self, this: SkyCluster) -> None:
         before = self._by_name.get((this.namespace, this.name))
@@ -87,7 +94,8 @@ class Objects:
         for this in [this for this in self._by_name.values() if this.uid in uids]:
             self._forget(this)
 
-    async def _uid_of(self, namespace: str) -> str:
+    async def _uid_of(self, namespace: str) -> str | None:
+        """Wait for kube-apiserver: without it no event comes either."""
         while True:
             try:
                 return await self._namespaces.namespace_uid(namespace)

@@ -16,8 +16,12 @@ BEGINNING: Final = b"Waiting for task resources on "
 OVERLAP_BYTES: Final = 2 << 10
 """How much of what is known is looked for."""
 
-_FAREWELL: Final = re.compile(rb"(?:\x1b\[[0-9;]*m)*\xe2\x9c\x93 Job finished \(status: [A-Z_]{1,20}\)\.(?:\x1b\[[0-9;]*m)*\n?\Z")
-"""What SkyPilot itself puts behind the log of a job that has ended (log_lib.py:708, ux_utils.py:179); not in the log that it reads from."""
+_FAREWELL: Final = re.compile(
+    rb"(?:\x1b\[[0-9;]*m)*\xe2\x9c\x93 Job finished \(status: [A-Z_]{1,20}\)\.(?:\x1b\[[0-9;]*m)*\n?"
+    rb"(?:command terminated with exit code \d{1,3}\n?)?\Z"
+)
+"""What SkyPilot itself puts behind the log of a job that has ended (log_lib.py:708, ux_utils.py:179); not in the log that it reads from.
+Without gRPC kubectl speaks last, where the job did not succeed: SkyPilot's reader then exits with 100 (sky/exceptions.py: JobExitCode)."""
 
 _CONTROL: Final = re.compile(rb"<sky-payload[^>]*>.*?</sky-payload>(?:\n|(?=.))", re.DOTALL)
 _LAST_CONTROL: Final = re.compile(rb"<sky-payload[^>]*>.*?</sky-payload>\Z", re.DOTALL)
@@ -69,6 +73,8 @@ class Reading:
         """The lines that carry a result, so far."""
         self._is_frame = is_frame
         self._has_begun = not from_the_beginning
+        self._first_line = b""
+        self._before = b""
         self._lines = Lines()
         self._held = b""
 
@@ -80,9 +86,16 @@ class Reading:
         self._held = text[held_at:]
         return text[:held_at]
 
+    def begins_again(self, lines: bytes) -> bool:
+        """Whether the log's first line stands in these later lines of it once more."""
+        return bool(self._first_line) and (b"\n" + lines).find(b"\n" + self._first_line) >= 0
+
     def end(self) -> tuple[bytes, bool]:
         """Return the rest, and whether SkyPilot said farewell: then the log has ended. Only then a line without an end counts."""
-        text = self._held + self._log_of(self._lines.rest())
+        rest = self._lines.rest()
+        text = self._held + self._log_of(rest)
+        if not self._has_begun:
+            return b"", _FAREWELL.search(self._before + rest) is not None
         match = _FAREWELL.search(text)
         if match is None:
             return text[: text.rfind(b"\n") + 1], False
@@ -92,8 +105,10 @@ class Reading:
         if not self._has_begun:
             at = lines.find(BEGINNING)
             if at < 0:
+                self._before = (self._before + lines)[-512:]
                 return b""
             self._has_begun, lines = True, lines[lines.rfind(b"\n", 0, at) + 1 :]
+            self._first_line = lines[: lines.find(b"\n") + 1]
         if not self._is_frame(lines):
             return lines
         each = lines.splitlines(keepends=True)

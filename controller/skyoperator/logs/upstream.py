@@ -11,7 +11,8 @@ from skyoperator.logs import frames
 from skyoperator.logs.metrics import COLLECTED
 from skyoperator.logs.splice import OVERLAP_BYTES, Reading, new_part
 from skyoperator.logs.types import Piece
-from skyoperator.sky.logs import LogSource, gathered
+from skyoperator.sky.logs import LogSource, gathered, lively
+from skyoperator.sky.types import SkyPilotError, SkyPilotUnreachable
 
 FEWEST_LINES: Final = 64
 MOST_LINES: Final = 1 << 16
@@ -36,7 +37,13 @@ class Sink(Protocol):
         """Keep a line that carries a part of what the job returns."""
 
 
-class StrangeLogError(Exception):
+LOOK_SECONDS: Final = 60.0
+"""How long SkyPilot may be silent in the middle of an answer."""
+PROOF_LIMIT_BYTES: Final = 64 << 20
+"""A log that is longer is not read once more when it has ended."""
+
+
+class StrangeLogError(SkyPilotError):
     """SkyPilot's log is not the one that it was before."""
 
 
@@ -77,7 +84,7 @@ class JobUpstream:
             if new is not None:
                 await self._keeper.keep(new, reading)
                 self._lines = max(FEWEST_LINES, 2 * (known.count(b"\n") + new.count(b"\n")))
-                return has_ended
+                return has_ended and await self._is_proved()
             self._lines *= 16
         self._lines = FEWEST_LINES
         return await self._all(follow=False)
@@ -86,11 +93,20 @@ class JobUpstream:
         """See `Upstream.follow`."""
         return await self._all(follow=True)
 
+    async def _is_proved(self) -> bool:
+        """Read the whole log once, at its end. Raises StrangeLogError if it was taken up in the wrong place.
+
+        That can be if it says the same hundred lines again and again, and had said them twice between two looks.
+        """
+        return self._keeper.size > PROOF_LIMIT_BYTES or await self._all(follow=False)
+
     async def _all(self, *, follow: bool) -> bool:
-        return await self._keeper.keep_beyond(self._stream(None, follow=follow), Reading(frames.is_frame, from_the_beginning=True))
+        reading = Reading(frames.is_frame, from_the_beginning=True)
+        return await self._keeper.keep_beyond(self._stream(None, follow=follow), reading, is_once=follow)
 
     def _stream(self, lines: int | None, *, follow: bool) -> AsyncGenerator[bytes, None]:
-        return self._source.job_log(self._cluster, self._job, lines=lines, follow=follow)
+        chunks = self._source.job_log(self._cluster, self._job, lines=lines, follow=follow)
+        return chunks if follow else lively(chunks, LOOK_SECONDS)
 
 
 class LaunchUpstream:
@@ -130,20 +146,41 @@ class Keeper:
         """Take what comes for another log, of which nothing is known."""
         self._base, self._known = self._sink.size, b""
 
+    @property
+    def size(self) -> int:
+        """How long what was kept is."""
+        return self._sink.size
+
     async def end_of_known(self) -> bytes:
         """Return the last OVERLAP_BYTES, or all; nothing if there is nothing, or it was not kept."""
         if self._known is None:
-            start = max(0, self._sink.size - OVERLAP_BYTES)
-            piece = await asyncio.to_thread(self._sink.read, start, OVERLAP_BYTES)
-            self._known = piece.data if piece.offset == start else b""
+            self._known = await asyncio.to_thread(self._read_end)
         return self._known
 
-    async def keep_beyond(self, chunks: AsyncGenerator[bytes, None], reading: Reading) -> bool:
-        """Keep what of a whole log is beyond what was kept. Return whether it has ended. Raises StrangeLogError."""
+    def _read_end(self) -> bytes:
+        at, end = max(self._base, self._sink.size - OVERLAP_BYTES), b""
+        while at < self._sink.size:
+            piece = self._sink.read(at, OVERLAP_BYTES)
+            if piece.offset != at or not piece.data:
+                return b""
+            end, at = end + piece.data, piece.end
+        return end
+
+    async def keep_beyond(self, chunks: AsyncGenerator[bytes, None], reading: Reading, *, is_once: bool = False) -> bool:
+        """Keep what of a whole log is beyond what was kept. Return whether it has ended. Raises StrangeLogError.
+
+        `is_once`: a log that begins again in the middle of the stream ends it, as SkyPilot's connection to the node was lost, and it
+        tells all of it anew (sky/backends/backend_utils.py: invoke_skylet_streaming_with_retries).
+        """
         behind = Skip(self._sink.size - self._base, await self.end_of_known())
         async with aclosing(chunks):
+            has_begun = False
             async for chunk in chunks:
-                await self.keep(behind.new(reading.feed(chunk)), reading)
+                lines = reading.feed(chunk)
+                if is_once and has_begun and reading.begins_again(lines):
+                    raise SkyPilotUnreachable("SkyPilot lost its connection to the node, and tells the log from its beginning.")
+                has_begun = has_begun or bool(lines)
+                await self.keep(behind.new(lines), reading)
         rest, has_ended = reading.end()
         await self.keep(behind.new(rest), reading)
         behind.check()

@@ -29,7 +29,7 @@ class Pull:
 def pulls(this: SkyCluster) -> tuple[Pull, ...]:
     """Return the logs of the object's latest attempt: the launch's once SkyPilot has taken it, the job's once there is one."""
     launch = this.status.launch
-    if launch is None or (launch.request_id is None and launch.finished_at is None and not is_over(this.status)):
+    if launch is None or launch.started_at is None:
         return ()
     name, goes = cluster_name(this), _goes(this)
     is_gone = is_terminated(this.status)

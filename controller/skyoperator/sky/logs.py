@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, Protocol
@@ -9,9 +10,17 @@ from typing import Any, Final, Protocol
 from skyoperator.sky.client import BASE_BODY, RESULT_TIMEOUT_SECONDS, value_of
 from skyoperator.sky.credentials import Credentials
 from skyoperator.sky.http import Http, session
+from skyoperator.sky.types import SkyPilotUnreachable
 
 SILENCE_SECONDS: Final = 120.0
 """SkyPilot sends a heartbeat each 30 s to who follows (sky/server/stream_utils.py:28); a big log may take a while to begin."""
+
+
+EXIT_CODES: Final = frozenset({None, 0, 100, 101, 102, 103})
+"""What SkyPilot's reader of logs ends with, whatever became of the job (sky/exceptions.py: JobExitCode). Anything else is of the way to
+the node: a request that got no further than that counts as SUCCEEDED all the same (sky/core.py: tail_logs)."""
+
+HEARTBEAT: Final = b"<sky-payload"
 
 
 class LogSource(Protocol):
@@ -46,7 +55,9 @@ class LogClient:
         async with self._http.post_for_chunks("logs", {**BASE_BODY, **body}, silence_seconds=SILENCE_SECONDS) as (request_id, chunks):
             async for chunk in chunks:
                 yield chunk
-        value_of(await self._http.outcome(request_id, timeout_seconds=RESULT_TIMEOUT_SECONDS))
+        code = value_of(await self._http.outcome(request_id, timeout_seconds=RESULT_TIMEOUT_SECONDS))
+        if code not in EXIT_CODES:
+            raise self._http.server.unreachable(f"could not read the log of job {job_id} on {cluster_name} (exit code {code}).")
 
     async def launch_log(self, cluster_name: str) -> AsyncGenerator[bytes, None]:
         """See `LogSource.launch_log`."""
@@ -55,6 +66,19 @@ class LogClient:
         async with self._http.post_for_chunks("provision_logs", body, query, silence_seconds=SILENCE_SECONDS) as (_, chunks):
             async for chunk in chunks:
                 yield chunk
+
+
+async def lively(chunks: AsyncGenerator[bytes, None], seconds: float) -> AsyncGenerator[bytes, None]:
+    """Yield the chunks. Raises SkyPilotUnreachable if nothing but heartbeats comes for so long: they go on when a node has died."""
+    async with aclosing(chunks):
+        try:
+            async with asyncio.timeout(seconds) as silence:
+                async for chunk in chunks:
+                    if not chunk.startswith(HEARTBEAT):
+                        silence.reschedule(asyncio.get_running_loop().time() + seconds)
+                    yield chunk
+        except TimeoutError as error:
+            raise SkyPilotUnreachable(f"SkyPilot told nothing of a log for {seconds:g} s.") from error
 
 
 async def gathered(chunks: AsyncGenerator[bytes, None], limit_bytes: int) -> bytes | None:

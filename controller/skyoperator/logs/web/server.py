@@ -21,6 +21,7 @@ from typing import Final, cast
 
 from aiohttp import web
 
+from skyoperator.kube import KubeError
 from skyoperator.logs.metrics import FOLLOWERS
 from skyoperator.logs.types import Log, Logs, NoLogError, NoObjectError, ResultLostError
 from skyoperator.logs.web import discovery, parameters, status
@@ -275,6 +276,7 @@ def _headers(log: Log, wanted: Range, reading: Reading) -> dict[str, str]:
 
 _CODES: Final = (
     (UnavailableError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (KubeError, HTTPStatus.SERVICE_UNAVAILABLE),
     (NoLogError, HTTPStatus.NOT_FOUND),
     (ResultLostError, HTTPStatus.GONE),
     (RightGoneError, HTTPStatus.FORBIDDEN),

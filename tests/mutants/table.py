@@ -237,8 +237,12 @@ MUTANTS: Final = (
         4,
         "UP is a launch that succeeded",
         "following.py",
-        "if isinstance(world.outcome, Launched):",
-        "if world.is_up:",
+        """    if isinstance(world.outcome, Launched):
+        return Decision(records.launched(this, status, launch, world.outcome.job_id, world.now), None, 0)
+""",
+        """    if world.is_up:
+        return Decision(records.launched(this, status, launch, None, world.now), None, 0)
+""",
         "test_decide.py::TestFollowing::test_up_is_no_proof_of_a_job",
     ),
     Mutant(

@@ -22,7 +22,7 @@ import pytest
 
 from tests.e2e.conftest import NAMESPACE
 from tests.e2e.proxy import HoldingProxy
-from tests.e2e.support import RELEASE, SMALL, KubectlError, Sky, eventually, free_port, kubectl, nothing_left, rows, skypilot_credentials
+from tests.e2e.support import RELEASE, SMALL, Sky, eventually, free_port, kubectl, nothing_left, rows, skypilot_credentials
 from tests.e2e.test_kills import Controller, as_service_account
 from tests.soak.chaos import (
     VICTIMS,
@@ -38,11 +38,15 @@ from tests.soak.chaos import (
 
 KILLS = int(os.environ.get("SKYOPERATOR_CHAOS_KILLS", "3"))
 SEED = int(os.environ.get("SKYOPERATOR_CHAOS_SEED") or random.SystemRandom().randrange(10**6))
-KILLS_PER_ROUND = 2
+KILLS_PER_ROUND = 3
 ROUNDS = -(-KILLS // KILLS_PER_ROUND)
 END_SECONDS = 900
+PENDING_SECONDS = 40
 GOODBYE_SECONDS = 4  # a pod that is deleted answers for a moment longer
-LAUNCH_FAILED = {"NoCapacity", "SkyPilotError"}
+RETRIES: dict[str, Any] = {"backoffLimit": 20, "retryOn": ["NoCapacity", "SkyPilotError"]}
+"""A launch that a dead kube-apiserver fails is tried again; a job that may have run is not."""
+RIGHT_ENDS = {"good": ("Complete", "JobSucceeded", 1), "bad": ("Failed", "JobFailed", 1)}
+"""How an object ends, with how many executions."""
 
 
 @dataclass
@@ -115,7 +119,7 @@ def test_chaos(chaos: Chaos, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def round_of(chaos: Chaos, number: int) -> None:
-    """Three objects, two kills of each kind, and the three ends."""
+    """Three objects, KILLS_PER_ROUND kills of each kind, and the three ends."""
     behind_proxy = number % 2 == 1
     kills = [*VICTIMS] * KILLS_PER_ROUND
     chaos.chance.shuffle(kills)
@@ -135,41 +139,34 @@ def round_of(chaos: Chaos, number: int) -> None:
 
 
 def apply_all(chaos: Chaos, names: dict[str, str], kills: list[Victim]) -> dict[str, Sky]:
-    """Apply the three; with a kill while the answer to the first POST is held."""
+    """Apply the three; if there is something to kill, with a kill while the answer to the first POST is held, and again to the next."""
     if not kills:
         return {role: apply(role, name) for role, name in names.items()}
-    with chaos.proxy.holding("/launch") as held:
-        these = {role: apply(role, name) for role, name in names.items()}
-        held.wait(seconds=120)
-        chaos.kill(kills.pop(), "between POST and its answer")
+    these: dict[str, Sky] = {}
+    for group in (("good",), ("bad", "gone")):
+        with chaos.proxy.holding("/launch") as held:
+            these |= {role: apply(role, names[role]) for role in group}
+            held.wait(seconds=180)
+            chaos.kill(kills.pop(), "between POST and its answer")
     return these
 
 
 def apply(role: str, name: str) -> Sky:
     then = {"good": "sleep 15", "bad": "sleep 10; exit 3", "gone": "sleep 20"}[role]
-    spec: dict[str, Any] = {"task": {"resources": SMALL, "run": counting(NAMESPACE, name, then)}, **retries()}
+    spec: dict[str, Any] = {"task": {"resources": SMALL, "run": counting(NAMESPACE, name, then)}, **RETRIES}
     return steady(lambda: Sky.apply(NAMESPACE, name, **spec))
-
-
-def retries() -> dict[str, Any]:
-    """A launch that a dead kube-apiserver fails is tried again; a job that may have run is not."""
-    try:
-        kubectl("explain", "skycluster.spec.backoffLimit")
-    except KubectlError:
-        return {}
-    return {"backoffLimit": 20, "retryOn": ["NoCapacity", "SkyPilotError"]}
 
 
 def disturb(chaos: Chaos, these: dict[str, Sky], kills: list[Victim]) -> None:
     """Kill what is left to kill: once while a launch waits in SkyPilot's queue, else whenever; one object is deleted in between."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PENDING_SECONDS
     while not chaos.forward.pending_launch() and time.monotonic() < deadline:
         time.sleep(0.2)
     if chaos.forward.pending_launch():
         chaos.kill(kills.pop(), "while a launch is pending")
     delete_before = chaos.chance.randrange(len(kills))
     for number, victim in enumerate(kills):
-        time.sleep(chaos.chance.uniform(0, 25))
+        time.sleep(chaos.chance.uniform(0, 15))
         if number == delete_before:
             chaos.figures.say(f"delete {these['gone'].name}")
             steady(lambda: kubectl("delete", "skyc", these["gone"].name, "-n", NAMESPACE, "--wait=false", "--ignore-not-found"))
@@ -187,7 +184,7 @@ def judge(chaos: Chaos, these: dict[str, Sky]) -> list[str]:
         counted = executions(NAMESPACE).get(this.name, 0)
         chaos.figures.say(f"{this.name}: {end}/{reason}, {counted} executions")
         chaos.figures.ends[f"{role}: {end}/{reason}"] += 1
-        assert (end, reason, counted) in right_ends(role), steady(this.body)
+        assert (end, reason, counted) == RIGHT_ENDS[role], steady(this.body)
         clusters.append(steady(this.status)["cluster"]["name"])
     return clusters
 
@@ -198,12 +195,6 @@ def ended(this: Sky) -> tuple[str, str] | None:
         if found is not None and found[0] == "True":
             return type_, found[1]
     return None
-
-
-def right_ends(role: str) -> set[tuple[str, str, int]]:
-    """How an object may end, with how many executions. Without retries, a launch that an outage failed is Failed and never ran."""
-    right = {("Complete", "JobSucceeded", 1)} if role == "good" else {("Failed", "JobFailed", 1)}
-    return right if retries() else right | {("Failed", reason, 0) for reason in LAUNCH_FAILED}
 
 
 def clear(chaos: Chaos, these: dict[str, Sky], clusters: list[str]) -> None:

@@ -602,7 +602,7 @@ def test_why_there_is_no_value_is_told(place: Place) -> None:
         return str(raised.value)
 
     assert ended(1, []) == "attempt 1 of ml/train ended without returning a value"
-    assert "it was in what is missing of its log: the cluster was gone" in ended(2, [], State.INCOMPLETE, "the cluster was gone")
+    assert "that was in what is missing: the cluster was gone" in ended(2, [], State.INCOMPLETE, "the cluster was gone")
     assert f"only {len(long) - 1} of the {len(long)} parts" in ended(3, long[1:])
     assert "its SHA-256 differs" in ended(4, [frame_lines(1)[0][:36] + b"0" * 64 + frame_lines(1)[0][100:]])
 

@@ -17,7 +17,7 @@ WITH_A_SETTING = ("aws", "azure", "gcp", "kubernetes", "nebius", "oci", "slurm",
 
 
 def identity(skypilot: SkyPilot, cloud: str, region: str, values: dict[str, Any] | None = None) -> dict[str, Any]:
-    config = render(skypilot=values or {}).one("ConfigMap")["data"]["config.yaml"]
+    config = render(skypilot=values or {}).one("ConfigMap", "-skypilot")["data"]["config.yaml"]
     return skypilot.must("identity", json.dumps({"config": config, "cloud": cloud, "region": region}))
 
 

@@ -9,6 +9,7 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 
 from deploy.local.layout import layout
 from tests.e2e.support import RELEASE, SMALL, Sky, eventually, kubectl
-from tests.e2e.test_logs import LOGS, account, told
+from tests.e2e.test_logs import LOGS, account, log_server, read, told
 from tests.soak.chaos import Forward, pod_of, processes
 
 Apply = Callable[..., Sky]
@@ -167,3 +168,27 @@ def test_a_full_volume_stops_nothing_but_itself(small_volume: None, apply: Apply
     eventually("its cluster is gone", lambda: this.status()["cluster"].get("status") == "TERMINATED", seconds=90)
     assert served(this.name, viewer) > 1 << 20, "what was kept is served"
     this.delete()
+
+
+def test_authority_and_certificate_are_made_anew_under_running_readers(apply: Apply, viewer: str) -> None:
+    this = apply("patient", task={"resources": SMALL, "run": "for i in $(seq 150); do echo line $i; sleep 1; done"})
+    eventually("the job runs", lambda: this.status().get("job", {}).get("status") == "RUNNING", seconds=240)
+    before, pods = shown(), pod_of("logs")
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit(served, this.name, viewer)
+        kubectl("patch", "secret", f"{LOGS}-tls", "-n", RELEASE, "--type=merge", "-p", '{"data":null}')
+        eventually("another certificate is shown", lambda: shown() != before, seconds=150, every_seconds=5)
+        kubectl("wait", "--for=condition=Available", "apiservice/v1alpha1.logs.skyoperator.dev", "--timeout=30s")
+        eventually("readers get through", lambda: b"line 1" in read(this.name, viewer), seconds=30)
+        assert reading.result(timeout=400) > 150 * len("line 1"), "who was reading reads to the end"
+    after = pod_of("logs")
+    assert pods is not None
+    assert after is not None
+    assert after["metadata"]["uid"] == pods["metadata"]["uid"]
+    assert after["status"]["containerStatuses"][0]["restartCount"] == pods["status"]["containerStatuses"][0]["restartCount"]
+
+
+def shown() -> str:
+    """The certificate that the log server shows."""
+    with log_server() as url:
+        return ssl.get_server_certificate(("localhost", int(url.rpartition(":")[2])))

@@ -41,6 +41,7 @@ async def stage(address: str, tmp_path: Path) -> AsyncIterator[Stage]:
             await control("launches", invalid, error=wrong)
         await control("launches", "ct-slow-*", seconds=60)
         await control("jobs", "ct-good-*", log="setting up\nhello\n")
+        await control("jobs", "ct-log-*", log="".join(f"line {number}\n" for number in range(1, 5)))
         await control("jobs", "ct-exit3-*", outcome="FAILED", log=EXIT_3)
         await control("jobs", "ct-setup-*", outcome="FAILED_SETUP")
         await control("jobs", "ct-long-*", seconds=600)

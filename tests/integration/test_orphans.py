@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
-from skyoperator import orphan_registry
+from skyoperator import kube
 from skyoperator.kube import KubeError, api_client
 from skyoperator.lease import Lease
 from skyoperator.orphan_registry import OrphanRegistry
@@ -35,7 +35,7 @@ async def registry(namespace: str, lease: Lease) -> AsyncIterator[OrphanRegistry
 
 
 async def test_all_objects_are_listed_page_by_page(namespace: str, registry: OrphanRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(orphan_registry, "PAGE", 2)
+    monkeypatch.setattr(kube, "PAGE", 2)
     made = [Sky.apply(namespace, f"n{number}", task=RUN) for number in range(5)]
     assert await registry.uids() == {this.body()["metadata"]["uid"] for this in made}
 

@@ -150,6 +150,9 @@ class Stage:
             self._land(None)
         except (Conflict, KubeError, SkyPilotError, LeaseTooShortError):
             self._land(RETRY_SECONDS)
+        except BaseException:
+            self._flight = None
+            raise
         self._check()
         return self._flight is not None
 

@@ -249,8 +249,8 @@ MUTANTS: Final = (
         4,
         "an attempt whose cluster is UP has arrived",
         "following.py",
-        "    if job is not None:\n        return Decision(records.launched",
-        "    if job is not None or world.is_up:\n        return Decision(records.launched",
+        "    if job is not None:\n        return Decision(records.launched(this, status, launch, job.id,",
+        "    if job is not None or world.is_up:\n        return Decision(records.launched(this, status, launch, job.id if job else 1,",
         MACHINE,
     ),
     Mutant(

@@ -51,6 +51,7 @@ class Rest:
         return [
             *(web.post(f"/{path}", self._post(path, path.replace("/", "_"))) for path in _POSTS),
             web.post("/logs", self._logs),
+            web.post("/provision_logs", self._provision_logs),
             web.get("/api/get", self._get),
             web.get("/api/status", self._list),
             web.get("/api/health", self._health),
@@ -120,6 +121,14 @@ class Rest:
         if request.error is None:
             request.value, text = request.value
         return web.Response(text=text, headers={"X-SkyPilot-Request-ID": request.id})
+
+    async def _provision_logs(self, http: web.Request) -> web.StreamResponse:
+        """Return the log of the cluster's latest launch; no request is behind it (server.py:2624)."""
+        name = (await _body(http, {"cluster_name"}))["cluster_name"]
+        if name not in {posted.cluster_name for posted in self._control.world.launches}:
+            detail = "Provision log path is not recorded for this cluster. Please relaunch to generate provisioning logs."
+            return web.json_response({"detail": detail}, status=404)
+        return web.Response(text=f"Launching {name} on Kubernetes.\n")
 
     async def _get(self, http: web.Request) -> web.StreamResponse:
         """Wait until the request has finished, however long that takes (server.py:2841)."""

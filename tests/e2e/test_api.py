@@ -48,9 +48,9 @@ def objects(namespace: str) -> Iterator[dict[str, Sky]]:
     kubectl("create", "configmap", f"tasks-{suffix}", "-n", namespace, f"--from-literal=task.yaml={FROM_THE_MAP}")
     token = {"name": "TOKEN", "secretKeyRef": {"name": f"hf-{suffix}", "key": "token"}}
     specs: dict[str, dict[str, Any]] = {
+        "overdue": {"task": {"resources": SMALL, "run": "sleep 1000"}, "activeDeadlineSeconds": 260, "whenFinished": "Keep"},
         "suspend": {"task": {"resources": SMALL, "run": "sleep 1000"}},
         "lost": {"task": {"resources": SMALL, "run": "sleep 45; echo done"}, "backoffLimit": 1},
-        "overdue": {"task": {"resources": SMALL, "run": "sleep 1000"}, "activeDeadlineSeconds": 200, "whenFinished": "Keep"},
         "plain": {"task": {"resources": SMALL}, "autostop": {"idleMinutes": 600}},
         "secret": {"taskRef": {"name": f"tasks-{suffix}"}, "secrets": [token], "whenFinished": "Keep", "ttlSecondsAfterFinished": 600},
     }
@@ -90,7 +90,7 @@ def test_suspended_nothing_runs_and_resumed_the_edited_task_does(objects: dict[s
 def test_past_its_deadline_the_job_is_cancelled_and_the_cluster_kept(objects: dict[str, Sky]) -> None:
     this = objects["overdue"]
     reason, message = this.until("Failed", seconds=LAUNCH_SECONDS)
-    assert (reason, message) == ("DeadlineExceeded", "The time of activeDeadlineSeconds (200 s) is over.")
+    assert (reason, message) == ("DeadlineExceeded", "The time of activeDeadlineSeconds (260 s) is over.")
     eventually("the job is cancelled", lambda: this.status()["job"].get("status") == "CANCELLED", seconds=60)
     assert this.status()["cluster"]["status"] == "UP"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
+from skyoperator.api.logs import LOGS_GROUP, LOGS_VERSION
 from skyoperator.api.v1alpha1 import JobRecord, SkyCluster, SkyClusterStatus
 from skyoperator.task import Policy
 from skyoperator.world import World
 
-LOG_GROUP_VERSION: Final = "logs.skyoperator.dev/v1alpha1"
 DELETION_WAIT: Final = timedelta(seconds=20)
 """How long a deleted object waits at most."""
 
@@ -42,5 +42,5 @@ def with_log(this: SkyCluster, status: SkyClusterStatus, policy: Policy) -> JobR
     if job is None or policy.log_wait_seconds == 0 or status.launch is None:
         return job
     is_of_job = log is not None and log.attempt == status.launch.attempt
-    path = f"/apis/{LOG_GROUP_VERSION}/namespaces/{this.namespace}/skyclusters/{this.name}/log?attempt={status.launch.attempt}"
+    path = f"/apis/{LOGS_GROUP}/{LOGS_VERSION}/namespaces/{this.namespace}/skyclusters/{this.name}/log?attempt={status.launch.attempt}"
     return job.model_copy(update={"log": path, "result": log.result if log is not None and is_of_job else None})

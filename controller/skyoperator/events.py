@@ -16,15 +16,10 @@ def waking(workers: Workers) -> Callable[[Event], None]:
     """Return what wakes the worker of an event's object."""
 
     def saw(event: Event) -> None:
-        workers.saw(key_of(event), what_matters(event["object"]))
+        meta = event["object"]["metadata"]
+        workers.saw(Key(meta["namespace"], meta["name"], meta["uid"]), what_matters(event["object"]))
 
     return saw
-
-
-def key_of(event: Event) -> Key:
-    """Return which object it is about."""
-    meta = event["object"]["metadata"]
-    return Key(meta["namespace"], meta["name"], meta["uid"])
 
 
 def what_matters(body: Mapping[str, Any]) -> tuple[object, ...]:

@@ -334,6 +334,11 @@ def _kind_of(error: ApiException, key: Key | str) -> type[KubeError]:
     return Gone if is_ours else KubeError
 
 
+def is_missing(error: KubeError) -> bool:
+    """Return whether what was asked for is not there (404)."""
+    return isinstance(error.__cause__, ApiException) and error.__cause__.status == HTTPStatus.NOT_FOUND
+
+
 class explained:  # noqa: N801 - used as a statement
     """Turn what the client raises into a KubeError that names the deed and the object."""
 

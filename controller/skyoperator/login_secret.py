@@ -8,12 +8,9 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http import HTTPStatus
 from typing import Final
 
-from kubernetes.aio.client.exceptions import ApiException
-
-from skyoperator.kube import Conflict, Json, KubeApi, KubeError, explained
+from skyoperator.kube import Conflict, Json, KubeApi, KubeError, explained, is_missing
 from skyoperator.sky.types import SkyPilotUnreachable
 
 NAME, PASSWORD = "username", "password"
@@ -69,5 +66,4 @@ class LoginSecret:
         except Conflict:
             raise
         except KubeError as error:
-            is_missing = isinstance(error.__cause__, ApiException) and error.__cause__.status == HTTPStatus.NOT_FOUND
-            raise SkyPilotUnreachable(f"{error}{'. `helm upgrade` makes it again.' if is_missing else ''}") from error
+            raise SkyPilotUnreachable(f"{error}{'. `helm upgrade` makes it again.' if is_missing(error) else ''}") from error

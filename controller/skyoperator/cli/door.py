@@ -13,14 +13,14 @@ from urllib.parse import quote
 from kubernetes.client.api_client import ApiClient
 from kubernetes.client.configuration import Configuration
 
-from skyoperator.api.v1alpha1 import PLURAL, VERSION
+from skyoperator.api.logs import LOGS_GROUP, LOGS_VERSION
+from skyoperator.api.v1alpha1 import PLURAL
 from skyoperator.cli import forward
 from skyoperator.cli.errors import CliError, StatusError
 from skyoperator.cli.forward import Service
 from skyoperator.cli.http import READ_SECONDS, Answer, Http, Json, Query, Right
 from skyoperator.cli.kube import Kube
 
-LOG_GROUP: Final = "logs.skyoperator.dev"
 LOG_RESOURCE: Final = f"{PLURAL}/log"
 SELECTOR: Final = "app.kubernetes.io/part-of=skyoperator,app.kubernetes.io/component=logs"
 USUAL_NAMESPACE: Final = "skyoperator"
@@ -89,8 +89,8 @@ class ForwardedDoor:
 @contextmanager
 def opened(kube: Kube, name: str, options: DoorOptions) -> Iterator[Door]:
     """Yield the door to the logs of the SkyCluster. Raises CliError."""
-    path = f"/apis/{LOG_GROUP}/{VERSION}/namespaces/{quote(kube.namespace, safe='')}/{PLURAL}/{quote(name, safe='')}/log"
-    right = Right("get", LOG_RESOURCE, LOG_GROUP, kube.namespace)
+    path = f"/apis/{LOGS_GROUP}/{LOGS_VERSION}/namespaces/{quote(kube.namespace, safe='')}/{PLURAL}/{quote(name, safe='')}/log"
+    right = Right("get", LOG_RESOURCE, LOGS_GROUP, kube.namespace)
     if is_aggregated(kube.http):
         yield AggregatedDoor(kube.http, path, right)
         return
@@ -107,7 +107,7 @@ def opened(kube: Kube, name: str, options: DoorOptions) -> Iterator[Door]:
 def is_aggregated(http: Http) -> bool:
     """Return whether the Kubernetes API serves logs. Raises CliError."""
     try:
-        http.request("GET", f"/apis/{LOG_GROUP}/{VERSION}").read()
+        http.request("GET", f"/apis/{LOGS_GROUP}/{LOGS_VERSION}").read()
     except StatusError as error:
         if error.code in NOT_THERE:
             return False
@@ -125,7 +125,7 @@ def find_service(kube: Kube, release_namespace: str | None) -> Service:
         raise CliError(f"There are several log services, in the namespaces {names}. Say whose with --release-namespace.")
     where = f"namespace {release_namespace}" if release_namespace else "a namespace where you may list services"
     raise CliError(
-        f"No log service was found: the Kubernetes API does not serve {LOG_GROUP}, and {where} has no Service with the labels {SELECTOR}. "
+        f"No log service was found: the Kubernetes API does not serve {LOGS_GROUP}, and {where} has no Service with the labels {SELECTOR}. "
         "Is skyoperator installed with logs? Name its namespace with --release-namespace."
     )
 
@@ -167,7 +167,7 @@ def _token(kube: Kube, options: DoorOptions) -> Callable[[], str]:
     if options.token is None and kube.token() is None:
         raise CliError(
             "The log service wants a bearer token, and the kubeconfig's user has none (but, say, a client certificate). "
-            f"Give one with --token, for example of a service account that may get {LOG_RESOURCE} in group {LOG_GROUP}: "
+            f"Give one with --token, for example of a service account that may get {LOG_RESOURCE} in group {LOGS_GROUP}: "
             f'--token "$(kubectl create token ACCOUNT -n {kube.namespace})".'
         )
     return lambda: options.token or kube.token() or ""

@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from typing import Final
 
-OWN: Final = b"[skyoperator: "
+from skyoperator.logs.types import CUT_HERE, ENDS_HERE, OWN_LINE
+
+OWN: Final = OWN_LINE.encode()
 HELD_LIMIT_BYTES: Final = 65536
 _PART: Final = re.compile(rb"[^\n]*\n|[^\n]+")
-_CUT: Final = re.compile(rb"\[skyoperator: (\d+) bytes were cut here\]\n")
-_ENDS: Final = re.compile(rb"\[skyoperator: this ends here: [^\n]*\]\n")
+_CUT: Final = re.compile(re.escape(OWN) + rb"(\d+) " + re.escape(CUT_HERE.encode()) + rb"\]\n")
+_ENDS: Final = re.compile(re.escape(OWN + ENDS_HERE.encode()) + rb"[^\n]*\]\n")
 
 
 class Meter:

@@ -34,7 +34,7 @@ class Archive:
 
     async def find(self, wanted: Wanted) -> Log:
         """See `Logs.find`. Raises KubeError too, where the namespace has to be looked up."""
-        return (await self._found(wanted))[1]
+        return await self._found(wanted)
 
     def following(self, log: Log) -> AbstractAsyncContextManager[None]:
         """See `Logs.following`."""
@@ -42,19 +42,18 @@ class Archive:
 
     async def result(self, wanted: Wanted) -> bytes:
         """See `Logs.result`."""
-        _, log = await self._found(wanted)
+        log = await self._found(wanted)
         return await asyncio.to_thread(log.result)
 
-    async def _found(self, wanted: Wanted) -> tuple[LogKey, StoredLog]:
+    async def _found(self, wanted: Wanted) -> StoredLog:
         owner = await self._owner(wanted)
         kept = await asyncio.to_thread(self._store.logs_of, owner.namespace_uid, owner.uid)
         is_named = {key: about for key, about in kept if about.origin.name == wanted.name}
         jobs = {key: about.origin.job for key, about in is_named.items() if key.kind is wanted.kind}
-        key = chosen(wanted, owner, jobs)
-        log = await asyncio.to_thread(self._store.get, key)
+        log = await asyncio.to_thread(self._store.get, chosen(wanted, owner, jobs))
         if log is None:
             raise NoLogError(f"The log of {wanted.namespace}/{wanted.name} is no longer kept.")
-        return key, log
+        return log
 
     async def _owner(self, wanted: Wanted) -> Owner:
         named = self._objects.named(wanted.namespace, wanted.name)

@@ -14,11 +14,10 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final, NoReturn, Protocol, cast
 
-import aiohttp
 from kubernetes.aio.client.api.custom_objects_api import CustomObjectsApi
 from kubernetes.aio.client.exceptions import ApiException
 
-from skyoperator.kube import TIMEOUT_SECONDS, Json, KubeError
+from skyoperator.kube import TIMEOUT_SECONDS, Json, KubeError, explained, is_missing
 from skyoperator.logs.certificates import AUTHORITY, Identity, Lifetimes, due_at, renewed
 
 logger = logging.getLogger(__name__)
@@ -57,7 +56,7 @@ class CertificateSecret:
 
     async def renewed(self, renew: Callable[[Identity | None], Identity]) -> Identity:
         """Return what is kept there, after `renew`. Raises KubeError."""
-        with _explained(f"keep the server's certificate in Secret {self._names['namespace']}/{self._names['name']}"):
+        with _made_by_helm(), explained("keep the server's certificate in", f"Secret {self._names['namespace']}/{self._names['name']}"):
             for _ in range(TRIES):
                 read = await self._kube.call("GET", _SECRET_PATH, self._names)
                 current = Identity.from_data({key: b64decode(value) for key, value in (read.get("data") or {}).items()})
@@ -86,7 +85,10 @@ class BundleConfigMap:
 
     async def publish(self, bundle: bytes) -> None:
         """See `Published.publish`."""
-        with _explained(f"publish the certificate authority in ConfigMap {self._names['namespace']}/{self._names['name']}"):
+        with (
+            _made_by_helm(),
+            explained("publish the certificate authority in", f"ConfigMap {self._names['namespace']}/{self._names['name']}"),
+        ):
             read = await self._kube.call("GET", _CONFIG_MAP_PATH, self._names)
             if (read.get("data") or {}).get(AUTHORITY) != bundle.decode():
                 await self._kube.call("PUT", _CONFIG_MAP_PATH, self._names, {**read, "data": {AUTHORITY: bundle.decode()}})
@@ -103,7 +105,7 @@ class BundleApiService:
     async def publish(self, bundle: bytes) -> None:
         """See `Published.publish`."""
         wanted = b64encode(bundle).decode()
-        with _explained(f"set the caBundle of APIService {self._name}"):
+        with _made_by_helm(), explained("set the caBundle of", f"APIService {self._name}"):
             read = cast("Json", await self._api.get_cluster_custom_object(*_API_SERVICES, self._name, _request_timeout=TIMEOUT_SECONDS))
             service = read["spec"].get("service") or {}
             if {key: service.get(key) for key in self._service} != self._service:
@@ -188,11 +190,11 @@ class CertificateKeeper:
 
 
 @contextmanager
-def _explained(deed: str) -> Iterator[None]:
+def _made_by_helm() -> Iterator[None]:
+    """Say of what is not there how it comes back."""
     try:
         yield
-    except ApiException as error:
-        hint = ". `helm upgrade` makes it again" if error.status == HTTPStatus.NOT_FOUND else ""
-        raise KubeError(f"could not {deed}: HTTP {error.status} {error.body or error.reason}{hint}") from error
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise KubeError(f"could not {deed}: the Kubernetes API does not answer ({error!r})") from error
+    except KubeError as error:
+        if not is_missing(error):
+            raise
+        raise KubeError(f"{error}. `helm upgrade` makes it again") from error.__cause__

@@ -11,27 +11,15 @@ from typing import Any, Final, Protocol
 
 from skyoperator.api.v1alpha1 import LogRecord, ResultRecord, SkyCluster
 from skyoperator.kube import Gone, Key, KubeError
-from skyoperator.logs.types import Kind, LogKey, NoLogError, NothingReturnedError, ResultLostError, State
+from skyoperator.logs.types import Kind, Log, LogKey, NoLogError, NothingReturnedError, ResultLostError, State
 
 logger = logging.getLogger(__name__)
 
 AGAIN_SECONDS: Final = 5.0
 
 
-class Ended(Protocol):
-    """A log that has ended: the part of a StoredLog that is told."""
-
-    @property
-    def size(self) -> int:
-        """How long it is."""
-
-    @property
-    def state(self) -> State:
-        """How it ended."""
-
-    @property
-    def message(self) -> str:
-        """What is missing, and why."""
+class Ended(Log, Protocol):
+    """A log that has ended: of a StoredLog, what is told."""
 
     def result(self) -> bytes:
         """Return what the job returned. Raises NoLogError, NothingReturnedError, ResultLostError."""

@@ -5,7 +5,12 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
+
+OWN_LINE: Final = "[skyoperator: "
+"""How a line of the server's own begins; it is no part of the log. The words of those that a reader must know:"""
+CUT_HERE: Final = "bytes were cut here"
+ENDS_HERE: Final = "this ends here: "
 
 
 class Kind(StrEnum):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from skyoperator.api.logs import LOGS_GROUP, LOGS_VERSION
 from skyoperator.kube import Json
 from skyoperator.logs.web.identity import User
 from skyoperator.logs.web.reviews import Calls, Remembered, review
-from skyoperator.logs.web.status import GROUP, PLURAL, VERSION
+from skyoperator.logs.web.status import PLURAL
 
 Subresource = Literal["log", "result"]
 
@@ -53,8 +54,8 @@ def _spec(user: User, access: Access) -> Json:
         "groups": list(user.groups),
         "extra": {key: list(values) for key, values in user.extra},
         "resourceAttributes": {
-            "group": GROUP,
-            "version": VERSION,
+            "group": LOGS_GROUP,
+            "version": LOGS_VERSION,
             "resource": PLURAL,
             "subresource": access.subresource,
             "verb": "get",

@@ -15,14 +15,15 @@ import json
 from hashlib import sha256
 from typing import Any, Final
 
-from skyoperator.logs.web.status import GROUP, PLURAL, VERSION
+from skyoperator.api.logs import LOGS_GROUP, LOGS_VERSION
+from skyoperator.logs.web.status import PLURAL
 
-GROUP_VERSION: Final = f"{GROUP}/{VERSION}"
+GROUP_VERSION: Final = f"{LOGS_GROUP}/{LOGS_VERSION}"
 AGGREGATED: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 _SUBRESOURCES: Final = (("log", "SkyClusterLog"), ("result", "SkyClusterResult"))
-_VERSION_ENTRY: Final = {"groupVersion": GROUP_VERSION, "version": VERSION}
-_GROUP_ENTRY: Final[dict[str, Any]] = {"name": GROUP, "versions": [_VERSION_ENTRY], "preferredVersion": _VERSION_ENTRY}
+_VERSION_ENTRY: Final = {"groupVersion": GROUP_VERSION, "version": LOGS_VERSION}
+_GROUP_ENTRY: Final[dict[str, Any]] = {"name": LOGS_GROUP, "versions": [_VERSION_ENTRY], "preferredVersion": _VERSION_ENTRY}
 
 API_GROUP: Final[dict[str, Any]] = {"kind": "APIGroup", "apiVersion": "v1", **_GROUP_ENTRY}
 API_GROUP_LIST: Final[dict[str, Any]] = {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_GROUP_ENTRY]}
@@ -42,10 +43,10 @@ API_GROUP_DISCOVERY_LIST: Final[dict[str, Any]] = {
     "metadata": {},
     "items": [
         {
-            "metadata": {"name": GROUP, "creationTimestamp": None},
+            "metadata": {"name": LOGS_GROUP, "creationTimestamp": None},
             "versions": [
                 {
-                    "version": VERSION,
+                    "version": LOGS_VERSION,
                     "freshness": "Current",
                     "resources": [
                         {
@@ -57,7 +58,7 @@ API_GROUP_DISCOVERY_LIST: Final[dict[str, Any]] = {
                             "subresources": [
                                 {
                                     "subresource": subresource,
-                                    "responseKind": {"group": GROUP, "version": VERSION, "kind": kind},
+                                    "responseKind": {"group": LOGS_GROUP, "version": LOGS_VERSION, "kind": kind},
                                     "verbs": ["get"],
                                 }
                                 for subresource, kind in _SUBRESOURCES

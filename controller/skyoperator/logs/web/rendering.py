@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from skyoperator.logs.types import Piece
+from skyoperator.logs.types import CUT_HERE, OWN_LINE, Piece
 
 MAX_SEQUENCE_BYTES: Final = 2048
 """Longer than any that a program sends: beyond that an escape byte is just dropped, so that what is held back is bounded."""
@@ -102,12 +102,12 @@ class Rendering:
         """Return what is to be seen of it: first of all, that something was cut before it."""
         cut_bytes = piece.offset - self._offset
         self._offset = piece.end
-        return (self.line(f"{cut_bytes} bytes were cut here") if cut_bytes > 0 else b"") + self._seen(self._through(piece.data))
+        return (self.line(f"{cut_bytes} {CUT_HERE}") if cut_bytes > 0 else b"") + self._seen(self._through(piece.data))
 
     def line(self, words: str) -> bytes:
         """Return a line of our own: after what was held back, and never in the middle of another."""
         before = self.finish()
-        line = f"[skyoperator: {words}]\n".encode()
+        line = f"{OWN_LINE}{words}]\n".encode()
         return before + self._seen(line if self._is_at_line_start else b"\n" + line)
 
     def finish(self) -> bytes:

@@ -21,15 +21,16 @@ from typing import Final, cast
 
 from aiohttp import web
 
+from skyoperator.api.logs import LOGS_GROUP
 from skyoperator.kube import KubeError
 from skyoperator.logs.metrics import FOLLOWERS
-from skyoperator.logs.types import Log, Logs, NoLogError, NoObjectError, ResultLostError
+from skyoperator.logs.types import ENDS_HERE, Log, Logs, NoLogError, NoObjectError, ResultLostError
 from skyoperator.logs.web import discovery, parameters, status
 from skyoperator.logs.web.access import Access, Authorizer, Subresource
 from skyoperator.logs.web.identity import Asker, Authenticator, User
 from skyoperator.logs.web.parameters import Reading
 from skyoperator.logs.web.rendering import Rendering
-from skyoperator.logs.web.status import GROUP, PLURAL, RefusedError, UnavailableError
+from skyoperator.logs.web.status import PLURAL, RefusedError, UnavailableError
 from skyoperator.logs.web.streaming import (
     PIECE_BYTES,
     RECHECK_SECONDS,
@@ -127,7 +128,7 @@ class LogServer:
         app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz)])
         for path, handler in {
             "/apis": _apis,
-            f"/apis/{GROUP}": _constant(discovery.API_GROUP),
+            f"/apis/{LOGS_GROUP}": _constant(discovery.API_GROUP),
             _ROOT: _constant(discovery.API_RESOURCE_LIST),
             f"{_OBJECT}/log": self._log,
             f"{_OBJECT}/result": self._result,
@@ -173,8 +174,8 @@ class LogServer:
         if not await self._authorizer.may(user, access):
             raise RefusedError(
                 HTTPStatus.FORBIDDEN,
-                f'{PLURAL}.{GROUP} "{access.name}" is forbidden: User "{user.name}" cannot get resource "{PLURAL}/{access.subresource}" '
-                f'in API group "{GROUP}" in the namespace "{access.namespace}"',
+                f'{PLURAL}.{LOGS_GROUP} "{access.name}" is forbidden: User "{user.name}" cannot get resource '
+                f'"{PLURAL}/{access.subresource}" in API group "{LOGS_GROUP}" in the namespace "{access.namespace}"',
                 name=access.name,
             )
 
@@ -233,7 +234,7 @@ class LogServer:
             try:
                 await pump.run(wanted, rendering, follow=reading.follow)
             except RightGoneError as gone:
-                await pump.write(rendering.line(f"this ends here: {gone}"))
+                await pump.write(rendering.line(f"{ENDS_HERE}{gone}"))
                 raise
         return answer
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from aiohttp import web
 
-GROUP: Final = "logs.skyoperator.dev"
-VERSION: Final = "v1alpha1"
+from skyoperator.api.logs import LOGS_GROUP
+
 PLURAL: Final = "skyclusters"
 
 _REASONS: Final = {
@@ -47,7 +47,7 @@ def response(refused: RefusedError) -> web.Response:
 
 def document(refused: RefusedError) -> dict[str, Any]:
     """Return the metav1.Status. A parameter is named as a cause, as kube-apiserver names a field."""
-    details: dict[str, Any] = {"group": GROUP, "kind": PLURAL}
+    details: dict[str, Any] = {"group": LOGS_GROUP, "kind": PLURAL}
     if refused.name:
         details["name"] = refused.name
     if refused.field:

@@ -1,0 +1,48 @@
+"""Why a task fails, in the words of the object that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+from skyoperator_provider.skycluster import Verdict
+
+
+class SkyClusterError(AirflowException):
+    """A SkyCluster came to no good end. Airflow may try again: the controller retries infrastructure, Airflow retries the job."""
+
+    def __init__(self, message: str, *, reason: str = "", log_lines: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.log_lines = tuple(log_lines)
+
+
+class SkyClusterRejectedError(AirflowFailException):
+    """The same task would be refused again, so Airflow does not try again."""
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ResultLostError(SkyClusterError):
+    """The job returned a value, or was to, and it can't be had. Never None in its place."""
+
+
+class SkyRemoteError(SkyClusterError):
+    """The function of an @task.sky raised; carries what it raised."""
+
+    def __init__(self, message: str, *, remote_type: str, remote_traceback: str) -> None:
+        super().__init__(message, reason="JobFailed")
+        self.remote_type = remote_type
+        self.remote_traceback = remote_traceback
+
+
+def failure(namespace: str, name: str, verdict: Verdict, log_lines: Sequence[str] = ()) -> SkyClusterError | SkyClusterRejectedError:
+    """Return the error that this end is for Airflow."""
+    text = f"SkyCluster {namespace}/{name}: {verdict.reason}: {verdict.message}"
+    if verdict.is_permanent:
+        return SkyClusterRejectedError(text, reason=verdict.reason)
+    tail = "".join(f"\n  {line}" for line in log_lines)
+    return SkyClusterError(f"{text}{tail and chr(10) + 'The last lines of its log:'}{tail}", reason=verdict.reason, log_lines=log_lines)

@@ -1,0 +1,124 @@
+"""What a SkyCluster says of itself. Pure: it is read here, and nowhere else.
+
+A condition speaks of the generation that it names. One of an older generation is news from before the last edit, and counts for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+GROUP: Final = "skyoperator.dev"
+VERSION: Final = "v1alpha1"
+PLURAL: Final = "skyclusters"
+KIND: Final = "SkyCluster"
+LOGS_GROUP: Final = "logs.skyoperator.dev"
+LOGS_VERSION: Final = "v1alpha1"
+
+PERMANENT: Final = frozenset({"InvalidTask", "PolicyDenied", "NameConflict"})
+"""Reasons that the same task meets again at every try."""
+
+
+class WaitFor(StrEnum):
+    """How far a SkyCluster is to get."""
+
+    ACCEPTED = "accepted"
+    READY = "ready"
+    COMPLETE = "complete"
+
+
+class Outcome(StrEnum):
+    """How waiting for a SkyCluster ends."""
+
+    REACHED = "reached"
+    FAILED = "failed"
+    REJECTED = "rejected"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The end of waiting, with the object's own words for it."""
+
+    outcome: Outcome
+    reason: str
+    message: str
+
+    @property
+    def is_permanent(self) -> bool:
+        """Whether another try can only meet the same."""
+        return self.outcome is Outcome.REJECTED and self.reason in PERMANENT
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A metav1.Condition of the present generation."""
+
+    status: str
+    reason: str
+    message: str
+
+
+def condition(body: Mapping[str, Any], type_: str) -> Condition | None:
+    """Return what the object says of its present generation; None while it says nothing of it."""
+    generation = body["metadata"].get("generation", 0)
+    for found in (body.get("status") or {}).get("conditions") or []:
+        if found["type"] == type_ and found.get("observedGeneration", 0) >= generation:
+            return Condition(found["status"], found.get("reason", ""), found.get("message", ""))
+    return None
+
+
+def is_true(body: Mapping[str, Any], type_: str) -> bool:
+    """Tell whether the condition holds of the present generation."""
+    found = condition(body, type_)
+    return found is not None and found.status == "True"
+
+
+def verdict(body: Mapping[str, Any] | None, wait_for: WaitFor, *, uid: str | None = None) -> Verdict | None:
+    """Return how waiting has ended; None while it goes on.
+
+    `body` None: the object is not there. With a uid, another object of the same name is not it either.
+    """
+    if body is None or (uid is not None and body["metadata"]["uid"] != uid):
+        return Verdict(Outcome.GONE, "Deleted", "the SkyCluster is not there any more")
+    return _end_of(body) or _reached(body, wait_for)
+
+
+def _end_of(body: Mapping[str, Any]) -> Verdict | None:
+    """Return the end that there is whatever is waited for."""
+    if is_true(body, "Failed"):
+        return _because(body, "Failed", Outcome.FAILED)
+    if is_true(body, "Complete"):
+        return _because(body, "Complete", Outcome.REACHED)
+    if body["metadata"].get("deletionTimestamp"):
+        return Verdict(Outcome.GONE, "Deleted", "the SkyCluster is being deleted")
+    accepted = condition(body, "Accepted")
+    return _because(body, "Accepted", Outcome.REJECTED) if accepted is not None and accepted.status == "False" else None
+
+
+def _reached(body: Mapping[str, Any], wait_for: WaitFor) -> Verdict | None:
+    """A suspended object is Ready as far as GitOps goes, but nothing that a task could use."""
+    if wait_for is WaitFor.ACCEPTED and is_true(body, "Accepted"):
+        return _because(body, "Accepted", Outcome.REACHED)
+    if wait_for is WaitFor.READY and is_true(body, "Ready") and not is_true(body, "Suspended"):
+        return _because(body, "Ready", Outcome.REACHED)
+    return None
+
+
+def _because(body: Mapping[str, Any], type_: str, outcome: Outcome) -> Verdict:
+    found = condition(body, type_)
+    assert found is not None
+    return Verdict(outcome, found.reason, found.message)
+
+
+def brief(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of an object that waiting needs, without its spec: a thousand of these are kept in one triggerer."""
+    metadata = body["metadata"]
+    kept = ("name", "namespace", "uid", "generation", "resourceVersion", "deletionTimestamp", "annotations")
+    status = body.get("status") or {}
+    return {
+        "metadata": {key: metadata[key] for key in kept if key in metadata},
+        "status": {key: status[key] for key in ("phase", "conditions", "job", "log", "cluster", "launch") if key in status},
+    }

@@ -36,8 +36,8 @@ lint: venv ## ruff, mypy, import-linter
 	$(RUN) lint-imports
 
 .PHONY: unit
-unit: venv tools ## tests/unit: seconds, no processes
-	$(RUN) pytest tests/unit
+unit: venv tools ## tests/unit: no processes
+	$(RUN) pytest -n 2 tests/unit
 
 .PHONY: mutants
 mutants: venv ## break each invariant in a copy of the source: its test must fail there
@@ -49,7 +49,7 @@ parser: venv tools $(SKYPILOT_PYTHON) ## tests/parser: SkyPilot's own parser ove
 
 .PHONY: integration
 integration: cluster-up tools ## tests/integration: the real kube-apiserver, a stand-in for SkyPilot
-	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/integration
+	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest -n 4 tests/integration
 
 .PHONY: bench
 bench: cluster-up ## tests/bench: speed, memory and load with CLUSTERS=1000, printed beside the targets

@@ -141,6 +141,12 @@ class ApiServer:
         self._stale = 1
         self.drop_watches()
 
+    async def accepted(self, watches: int, *, seconds: float = 60) -> None:
+        """Wait until the server has accepted so many watches: the client's back-off may outlast what a list has told it."""
+        async with asyncio.timeout(seconds):
+            while self.watched < watches:
+                await asyncio.sleep(0.2)
+
     async def start(self) -> None:
         """Listen: on the same port as before, if there was one."""
         app = web.Application(client_max_size=2**24)

@@ -102,15 +102,18 @@ async def test_deleted_between_our_read_and_the_attempt(stage: Stage) -> None:
 
 async def test_another_object_takes_the_name_between_our_read_and_the_attempt(stage: Stage) -> None:
     """The old one was let go by hand; only the new one is launched, under a name of its own."""
+    replaced = asyncio.Event()
 
     async def replace() -> None:
         await asyncio.to_thread(kubectl, "patch", "skyc", "twice", "-n", stage.namespace, "--type=merge", "-p", UNBOUND)
         await asyncio.to_thread(kubectl, "delete", "skyc", "twice", "-n", stage.namespace)
         await asyncio.to_thread(stage.apply, "twice")
+        replaced.set()
 
     stage.api.fault("PUT", path="/status", about="twice", says=ATTEMPT, kind="meddled", meddle=replace)
     old = stage.apply("twice").body()["metadata"]["uid"]
     this = Sky(stage.namespace, "twice")
+    await asyncio.wait_for(replaced.wait(), 40)
     await reached(this, "Succeeded")
     assert this.body()["metadata"]["uid"] != old
     await stage.ends_well(this)

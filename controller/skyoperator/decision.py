@@ -9,6 +9,8 @@ from skyoperator.api.v1alpha1 import SkyClusterStatus
 
 SOON_SECONDS: Final = 2.0
 LATER_SECONDS: Final = 30.0
+CALM_SECONDS: Final = 300.0
+"""For an object whose every news wakes it: this look is for the news that went missing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from skyoperator import failures, outcomes, records
 from skyoperator.api.v1alpha1 import JobRecord, LaunchRecord, Reason, SkyCluster, SkyClusterStatus
-from skyoperator.decision import LATER_SECONDS, SOON_SECONDS, Decision, Launch, SetAutostop
+from skyoperator.decision import CALM_SECONDS, LATER_SECONDS, SOON_SECONDS, Decision, Launch, SetAutostop
 from skyoperator.inputs import Order, backstop_minutes, is_edited
 from skyoperator.jobs import called, own_job
 from skyoperator.judge import judge_inputs
@@ -59,7 +60,9 @@ def _job_seen(this: SkyCluster, status: SkyClusterStatus, job: Job, world: World
     if job.status.terminal:
         failure = failures.of_job(job.id, job.status, world.job_words)
         return Decision(outcomes.failed(this, status, failure, world.now), None, 0)
-    return with_backstop(this, status, world, order)
+    decision = with_backstop(this, status, world, order)
+    is_calm = job.status is JobStatus.RUNNING and world.is_up and decision.action is None
+    return replace(decision, after_seconds=CALM_SECONDS) if is_calm else decision
 
 
 def _is_given_up(record: JobRecord, world: World) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from skyoperator import records
 from skyoperator.api.v1alpha1 import FINALIZER, TERMINATED, ConditionType, Phase, SkyCluster, SkyClusterStatus
-from skyoperator.decision import AddFinalizer, Launch, RemoveFinalizer, TearDown
+from skyoperator.decision import CALM_SECONDS, LATER_SECONDS, AddFinalizer, Decision, Launch, RemoveFinalizer, TearDown
 from skyoperator.sky.types import ClusterStatus, JobStatus, Launched, RequestError, RequestStatus
 from skyoperator.world import ABSENT, World
 
@@ -193,6 +193,29 @@ class TestAdoption:
 
 
 class TestFollowing:
+    def test_a_running_job_on_a_cluster_that_is_up_is_left_alone(self) -> None:
+        """Whatever happens to either wakes it."""
+        this = after(RUNNING, a_world(cluster=a_cluster(), jobs=(a_job(),)))
+        assert decide(this, a_world(cluster=a_cluster(), jobs=(a_job(),))) == Decision(this.status, None, CALM_SECONDS)
+
+    @pytest.mark.parametrize(
+        "seen",
+        [
+            {"cluster": a_cluster(), "jobs": ()},
+            {"cluster": a_cluster(), "jobs": None},
+            {"cluster": a_cluster(), "jobs": (a_job(JobStatus.UNKNOWN),)},
+            {"cluster": a_cluster(), "jobs": (a_job(JobStatus.PENDING),)},
+            {"cluster": a_cluster(ClusterStatus.INIT), "jobs": (a_job(),)},
+            {"cluster": ABSENT, "jobs": (a_job(),)},
+            {"cluster": None, "active": None},
+        ],
+    )
+    def test_anything_less_is_looked_at_soon(self, seen: dict[str, Any]) -> None:
+        """What waits for time to pass is not told of it by anybody."""
+        after_seconds = decide(RUNNING, a_world(**seen)).after_seconds
+        assert after_seconds is not None
+        assert after_seconds <= LATER_SECONDS
+
     def test_up_is_no_proof_of_a_job(self) -> None:
         status = decide(LAUNCHING, a_world(cluster=a_cluster(), launch=a_request(), active=(a_request(),))).status
         assert status.phase is Phase.LAUNCHING

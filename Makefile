@@ -9,6 +9,8 @@ RUN := $(UV) run --frozen
 LOCAL := $(RUN) python -m deploy.local
 SKYPILOT := 0.14.1
 SKYPILOT_PYTHON := $(CACHE)/skypilot-$(SKYPILOT)/bin/python
+# Airflow's environment is one of its own: its providers' pins exclude the controller's.
+PROVIDER := cd airflow_plugin && env -u VIRTUAL_ENV $(UV) run --frozen
 CRD := skyclusters.skyoperator.dev.yaml
 
 export PATH := $(CACHE)/bin:$(PATH)
@@ -29,15 +31,21 @@ demo: venv ## a SkyCluster from apply to gone, on a local Kubernetes (or on KUBE
 test: lint unit parser integration fuzz e2e ## all of it: lint, unit, parser, integration, fuzz, e2e
 
 .PHONY: lint
-lint: venv ## ruff, mypy, import-linter
+lint: venv airflow_plugin/.venv/.synced ## ruff, mypy, import-linter
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
 	$(RUN) lint-imports
+	$(PROVIDER) mypy
+	$(PROVIDER) lint-imports
 
 .PHONY: unit
-unit: venv tools ## tests/unit: no processes
+unit: venv tools provider ## tests/unit: no processes; and the Airflow provider's
 	$(RUN) pytest -n 2 tests/unit
+
+.PHONY: provider
+provider: airflow_plugin/.venv/.synced ## tests/provider: the Airflow provider, without Airflow's processes
+	$(PROVIDER) pytest -n 2 --rootdir .. ../tests/provider
 
 .PHONY: mutants
 mutants: venv ## break each invariant in a copy of the source: its test must fail there
@@ -106,6 +114,10 @@ venv: .venv/.synced
 
 .venv/.synced: uv.lock pyproject.toml controller/pyproject.toml $(UV)
 	$(UV) sync --frozen --compile-bytecode
+	@touch $@
+
+airflow_plugin/.venv/.synced: airflow_plugin/uv.lock airflow_plugin/pyproject.toml $(UV)
+	cd airflow_plugin && $(UV) sync --frozen --compile-bytecode
 	@touch $@
 
 # An environment of its own: SkyPilot's pins exclude the controller's.

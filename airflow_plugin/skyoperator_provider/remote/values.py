@@ -25,7 +25,7 @@ class RemoteError:
     """The function raised."""
 
     type: str
-    mro: tuple[str, ...]
+    classes: tuple[str, ...]
     """The names of its class and of what that is derived from, nearest first."""
     message: str
     traceback: str
@@ -33,7 +33,7 @@ class RemoteError:
 
     def is_a(self, name: str) -> bool:
         """Tell whether it is of a class of this name, wherever that is defined: Airflow's own is seldom installed on the cluster."""
-        return any(each.rpartition(".")[2] == name for each in self.mro)
+        return any(each.rpartition(".")[2] == name for each in self.classes)
 
 
 def read(body: bytes | str) -> Returned | RemoteError:
@@ -50,7 +50,7 @@ def read(body: bytes | str) -> Returned | RemoteError:
 def _error(found: Any) -> RemoteError:
     if not _is_error(found):
         raise ValueError("it is an error that this version does not know")
-    return RemoteError(type=found["type"], mro=tuple(found["mro"]), message=found["message"], traceback=found["traceback"])
+    return RemoteError(type=found["type"], classes=tuple(found["mro"]), message=found["message"], traceback=found["traceback"])
 
 
 def _is_error(found: Any) -> bool:

@@ -88,6 +88,17 @@ def test_what_is_printed_stays_in_order_and_whole(call: Any) -> None:
     assert ran.log == "half a line, buffered\n"
 
 
+def test_a_traceback_comes_after_what_was_printed_and_before_the_frames(tmp_path: Path) -> None:
+    def fails() -> None:
+        print("printed")
+        raise ValueError("raised")
+
+    ran = run(f"exec 2>&1\n{function_run(source.read(fails), pack(fails))}", tmp_path)
+    lines = ran.stdout.decode().splitlines()
+    assert (lines[0], lines[-3], lines[-2]) == ("printed", "ValueError: raised", "")
+    assert lines[-1].startswith("[skyoperator:result:1 ")
+
+
 def test_the_function_may_do_what_it_likes_with_its_output(call: Any) -> None:
     def closes() -> int:
         import os
@@ -434,7 +445,7 @@ def test_cloudpickle_carries_what_json_can_not(dag: Any, tmp_path: Path) -> None
     assert (ran.code, ran.error.type) == (1, "skyoperator.ArgumentsError")
     assert (
         ran.error.message
-        == "they can't be unpickled here: ImportError('none here'); install cloudpickle, and what they are made of, in setup"
+        == "the arguments can't be unpickled here: ImportError('none here'); install cloudpickle, and what they are made of, in setup"
     )
 
 
@@ -442,7 +453,9 @@ def test_a_pickle_is_not_opened_by_another_python(tmp_path: Path) -> None:
     packed = pack(echo, [1], serializer="cloudpickle")
     other = Arguments({**packed.payload, "python": "3.7"}, packed.sizes)
     ran = run(function_run(source.read(echo), other), tmp_path)
-    assert ran.error.message.startswith("they were pickled by Python 3.7, and this is Python 3.11 (")
+    assert ran.error.message.startswith(
+        f"the arguments were pickled by Python 3.7, and this is Python {sys.version_info[0]}.{sys.version_info[1]} ("
+    )
 
 
 def test_an_argument_that_can_not_be_pickled_is_named() -> None:

@@ -66,12 +66,12 @@ def _arguments(sent: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     here, there = "{}.{}".format(*sys.version_info), sent["python"]
     if here != there:
         raise ArgumentsError(
-            f"they were pickled by Python {there}, and this is Python {here} ({sys.executable}); set python= to a Python {there}"
+            f"the arguments were pickled by Python {there}, and this is Python {here} ({sys.executable}); set python= to a Python {there}"
         )
     try:
         args, kwargs = pickle.loads(base64.b64decode(sent["pickled"]))  # noqa: S301 - from who also sent the function
     except Exception as error:
         raise ArgumentsError(
-            f"they can't be unpickled here: {error!r}; install cloudpickle, and what they are made of, in setup"
+            f"the arguments can't be unpickled here: {error!r}; install cloudpickle, and what they are made of, in setup"
         ) from error
     return args, kwargs

@@ -177,6 +177,7 @@ def test_what_it_can_have_it_may_use(dag: Any, text: str) -> None:
 def test_annotations_that_were_put_off_are_put_off_there_too(dag: Any) -> None:
     text = """
         def f():
+            async def h(x: LIMIT) -> os.PathLike: ...
             def g(x: LIMIT) -> os.PathLike:
                 class A:
                     x: LIMIT = 1

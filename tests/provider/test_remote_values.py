@@ -106,6 +106,10 @@ class Point(NamedTuple):
     y: int
 
 
+class Pair(tuple[int, int]):
+    __slots__ = ()
+
+
 class Ratio(float):
     pass
 
@@ -139,6 +143,7 @@ def itself() -> list[Any]:
 @pytest.mark.parametrize(
     ("value", "says"),
     [
+        ([Pair((1, 2))], r"x\[0\] is of the type .*Pair, which can't be sent; send a tuple made of it"),
         ({"lr": [0.1, math.nan]}, r"x\['lr'\]\[1\] is nan, which JSON has not"),
         (math.inf, "x is inf"),
         ({"model": {"net": object()}}, r"x\['model'\]\['net'\] is of the type object, which can't be sent"),

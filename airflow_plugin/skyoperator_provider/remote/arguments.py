@@ -54,23 +54,21 @@ def pack(
     if Serializer(serializer) is Serializer.CLOUDPICKLE:
         return _pickled(function, args, kwargs, named)
     try:
-        encoded = {name: encode(value, f"argument {name}") for name, value in named.items()}
+        encoded = [encode(value, f"argument {name}") for name, value in named]
     except UnsendableError as error:
         raise UnsendableArgumentError(f"{function.__name__}(): {error}") from None
-    positional = list(encoded.values())[: len(args)]
-    payload = {"serializer": "json", "args": positional, "kwargs": dict(zip(kwargs, list(encoded.values())[len(args) :], strict=True))}
-    return Arguments(payload, {name: _compressed(json.dumps(value).encode()) for name, value in encoded.items()})
+    payload = {"serializer": "json", "args": encoded[: len(args)], "kwargs": dict(zip(kwargs, encoded[len(args) :], strict=True))}
+    return Arguments(payload, {name: _compressed(json.dumps(value).encode()) for (name, _), value in zip(named, encoded, strict=True)})
 
 
-def _named(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments by the names that people know them by: positional ones first, each in its order."""
+def _named(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the arguments with the names that people know them by: positional ones first, each in its order."""
     signature = inspect.signature(function)
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
         raise UnsendableArgumentError(f"{function.__name__}(): {error}") from None
-    names = list(_positional_names(signature, len(args)))
-    return {**dict(zip(names, args, strict=True)), **kwargs}
+    return [*zip(_positional_names(signature, len(args)), args, strict=True), *kwargs.items()]
 
 
 def _positional_names(signature: inspect.Signature, count: int) -> Iterator[str]:
@@ -83,7 +81,7 @@ def _positional_names(signature: inspect.Signature, count: int) -> Iterator[str]
         yield parameter.name
 
 
-def _pickled(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], named: Mapping[str, Any]) -> Arguments:
+def _pickled(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], named: Sequence[tuple[str, Any]]) -> Arguments:
     try:
         import cloudpickle  # type: ignore[import-untyped]  # noqa: PLC0415 - optional
     except ImportError as error:
@@ -92,7 +90,7 @@ def _pickled(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[
         ) from error
     with _by_value(cloudpickle, sys.modules.get(function.__module__)):
         sizes = {}
-        for name, value in named.items():
+        for name, value in named:
             try:
                 sizes[name] = _compressed(cloudpickle.dumps(value))
             except Exception as error:

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from skyoperator_provider.remote.far.tagged import UnsendableError, encode
 
-_ALWAYS_THERE: Final = frozenset({*dir(builtins), "__name__"})
+_BUILTINS: Final = frozenset(dir(builtins))
 
 
 class UnsendableFunctionError(ValueError):
@@ -121,8 +121,8 @@ class _Found:
         return (symbol for table in self._tables for symbol in table.get_symbols())
 
     def _is_builtin(self, name: str) -> bool:
-        hidden = {*self._function.__globals__, *self._function.__code__.co_freevars} - {"__name__"}
-        return name in _ALWAYS_THERE and name not in hidden
+        hidden = name in self._function.__globals__ or name in self._function.__code__.co_freevars
+        return name == "__name__" or (name in _BUILTINS and not hidden)
 
     def _advice(self, name: str) -> str:
         if name in self._function.__code__.co_freevars:
@@ -221,7 +221,7 @@ def _without_signature(node: ast.FunctionDef, *, future_annotations: bool) -> as
     return bare
 
 
-def _strip_annotations(node: ast.FunctionDef) -> None:
+def _strip_annotations(node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
     arguments = node.args
     node.returns = None
     for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg):
@@ -240,6 +240,12 @@ class _Unevaluated(ast.NodeTransformer):
         return _Unevaluated(future_annotations=self._future, in_class=True).generic_visit(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        return self._visit_function(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        return self._visit_function(node)
+
+    def _visit_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
         if self._future:
             _strip_annotations(node)
         return _Unevaluated(future_annotations=self._future).generic_visit(node)

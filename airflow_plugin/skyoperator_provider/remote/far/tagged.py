@@ -118,7 +118,7 @@ def _each(value: Sequence[Any], where: str, level: int) -> list[Any]:
 
 def _hint(value: Any) -> str:
     if isinstance(value, tuple):
-        return "; send its _asdict()"
+        return "; send its _asdict()" if hasattr(value, "_asdict") else "; send a tuple made of it"
     return "; send its tolist()" if hasattr(value, "tolist") else ""
 
 

@@ -326,6 +326,15 @@ def test_stdin_is_what_the_job_has(call: Any) -> None:
     assert call(reads).value == STDIN.decode()
 
 
+def test_programs_that_it_starts_have_no_descriptor_of_ours(call: Any) -> None:
+    def starts() -> int:
+        import subprocess
+
+        return subprocess.run(["bash", "-c", ": <&3"], close_fds=False, stderr=subprocess.DEVNULL, check=False).returncode
+
+    assert call(starts).value != 0
+
+
 @pytest.mark.parametrize("name", ["a 'b' \"c\" $(id) `id`.py", "ünï\ncode @END@.py", "-rf.py"])
 def test_files_may_have_any_name(dag: Any, call: Any, name: str) -> None:
     module = dag("def größe(wert_ß, /, *, 数=1):\n    return [wert_ß, 数, 1 / 0]\n", name)

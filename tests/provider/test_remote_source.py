@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import textwrap
+import zipfile
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -20,6 +22,7 @@ from tests.provider.far_side import module_of
 NUMBERS = count()
 HEAD = """\
 import functools
+import importlib
 import os
 
 LIMIT = 3
@@ -260,7 +263,7 @@ KINDS = {
     "partial": ("def g(x): pass\nf = functools.partial(g, 1)", "partial"),
     "a builtin": ("f = len", "len is of the type builtin_function_or_method"),
     "a class": ("class f: pass", "f is of the type type"),
-    "made by exec": ("exec('def f(): pass')", "the source of f in <string> can't be read"),
+    "made by exec": ("exec('def f(): pass')", "f is not in line 1 of <string>; has the file changed, or was it made by exec"),
 }
 
 
@@ -282,6 +285,20 @@ def test_a_file_that_changed_is_not_believed(dag: Any) -> None:
     path.write_text("\n" + path.read_text())
     with pytest.raises(UnsendableFunctionError, match=r"f is not in line \d+ of .*; has the file changed"):
         read(module.f)
+
+
+def test_a_file_that_is_broken_by_now_is_not_believed(dag: Any) -> None:
+    module = dag("def f():\n    return 1")
+    Path(module.__file__).write_text("def f(:")
+    with pytest.raises(UnsendableFunctionError, match=r"dag.py, which has f, can't be read: "):
+        read(module.f)
+
+
+def test_dags_in_an_archive_have_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(tmp_path / "dags.zip", "w") as archive:
+        archive.writestr("zipped_dag.py", "def f():\n    return 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "dags.zip"))
+    assert defined(read(importlib.import_module("zipped_dag").f))() == 1
 
 
 def test_a_file_outside_the_root_keeps_its_name(dag: Any, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import ast
 import builtins
 import copy
 import inspect
+import linecache
 import symtable
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -165,26 +166,32 @@ def _plain(function: Callable[..., Any]) -> FunctionType:
 def _definition(function: FunctionType) -> tuple[list[str], ast.FunctionDef]:
     """Return the lines of the function's file and its node there.
 
-    A code object's first line is that of the first decorator (Python/compile.c, compiler_function).
+    A code object's first line is that of the first decorator (Python/compile.c, compiler_function). inspect.findsource is not asked: it
+    looks at each module that is loaded, and loads those that were to be loaded late.
     """
     code = function.__code__
-    try:
-        lines, _ = inspect.findsource(code)
-        tree = _parsed("".join(lines))
-    except (OSError, SyntaxError) as error:
-        raise UnsendableFunctionError(f"the source of {function.__qualname__} in {code.co_filename} can't be read: {error}") from error
-    for node in ast.walk(tree):
+    linecache.checkcache(code.co_filename)
+    lines = linecache.getlines(code.co_filename, function.__globals__)
+    for node in ast.walk(_parsed("".join(lines), function)):
         if isinstance(node, ast.FunctionDef) and node.name == code.co_name:
             first = node.decorator_list[0].lineno if node.decorator_list else node.lineno
             if first == code.co_firstlineno:
                 return lines, node
     where = f"line {code.co_firstlineno} of {code.co_filename}"
-    raise UnsendableFunctionError(f"{function.__qualname__} is not in {where}; has the file changed, or was it made by another decorator?")
+    raise UnsendableFunctionError(f"{function.__qualname__} is not in {where}; has the file changed, or was it made by exec?")
+
+
+def _parsed(text: str, function: FunctionType) -> ast.Module:
+    try:
+        return _tree(text)
+    except SyntaxError as error:
+        file = function.__code__.co_filename
+        raise UnsendableFunctionError(f"{file}, which has {function.__qualname__}, can't be read: {error}") from error
 
 
 @lru_cache(maxsize=4)
-def _parsed(text: str) -> ast.Module:
-    """A DAG file with many tasks is parsed once."""
+def _tree(text: str) -> ast.Module:
+    """Return the parsed text. A DAG file with many tasks is parsed once."""
     return ast.parse(text)
 
 

@@ -9,8 +9,8 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook, KubernetesHook
-from airflow.providers.common.compat.sdk import conf
 
+from skyoperator_provider import settings
 from skyoperator_provider.errors import ApiError, ChangedError, ObjectExistsError, SkyClusterRejectedError
 from skyoperator_provider.hooks import connection_check, logs, requests
 from skyoperator_provider.hooks.api import PAUSES_SECONDS, Answer, Api, Json, Request, refusal
@@ -18,9 +18,6 @@ from skyoperator_provider.hooks.logs import LogPiece, LogState, Place, RemoteRes
 
 __all__ = ["AsyncSkyClusterHook", "LogPiece", "LogState", "RemoteResult", "SkyClusterHook"]
 
-SECTION: Final = "skyoperator"
-"""Of airflow.cfg."""
-DEFAULT_DEPLOYMENT: Final = "default"
 PAGE_OBJECTS: Final = 250
 
 
@@ -216,11 +213,11 @@ class AsyncSkyClusterHook(AsyncKubernetesHook):
 
 
 def _deployment(extra: object) -> str:
-    return _text(extra) or _text(conf.get(SECTION, "deployment", fallback="")) or DEFAULT_DEPLOYMENT
+    return _text(extra) or settings.deployment()
 
 
 def _dashboard_url(extra: object) -> str | None:
-    return _text(extra) or _text(conf.get(SECTION, "dashboard_url", fallback=""))
+    return _text(extra) or settings.dashboard_url()
 
 
 def _text(found: object) -> str | None:

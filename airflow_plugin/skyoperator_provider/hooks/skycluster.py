@@ -39,6 +39,11 @@ class SkyClusterHook(KubernetesHook):
     pauses_seconds: Sequence[float] = PAUSES_SECONDS
     """Before each repetition of a request."""
 
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return which fields Airflow 2's form hides. It has none for our own extras, so `extra` itself is shown, for them."""
+        return {"hidden_fields": ["host", "schema", "login", "password", "port"], "relabeling": {}}
+
     @cached_property
     def api(self) -> Api:
         """The connection's Kubernetes API."""

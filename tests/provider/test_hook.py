@@ -489,6 +489,15 @@ def test_a_good_connection_names_who_and_where(server: HttpApi, monkeypatch: pyt
     assert {review["namespace"] for review in reviews} == {"ml"}
 
 
+def test_what_is_asked_for_is_what_the_chart_grants() -> None:
+    """docs/rbac.md, which the chart's own test compares with what is rendered."""
+    page = (Path(__file__).parents[2] / "docs" / "rbac.md").read_text()
+    section = page.partition("## Airflow, in each watched namespace\n")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("|")][2:]
+    granted = {(group, kind, verb) for group, kinds, verbs, _ in rows for kind in kinds.split(", ") for verb in verbs.split(", ")}
+    assert {(right.group, right.resource, right.verb) for right in needed_rights("ml")} == granted
+
+
 def test_each_missing_right_is_named(hook: SkyClusterHook, server: HttpApi) -> None:
     server.will(ME, *[MAY] * 4, MAY_NOT, *[MAY] * 2, MAY_NOT)
     is_good, text = hook.test_connection()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from hashlib import sha256
@@ -59,7 +60,7 @@ def hook(server: HttpApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[SkyCluste
     hook = SkyClusterHook()
     hook.pauses_seconds = (0.0, 0.0, 0.0)
     yield hook
-    hook.api_client.rest_client.pool_manager.clear()
+    hook.api.close()
 
 
 def slept(hook: SkyClusterHook) -> list[float]:
@@ -310,6 +311,20 @@ def test_a_hasty_deletion_ends_in_its_time(hook: SkyClusterHook, server: HttpApi
     assert len(server.asked) == 1
 
 
+def test_a_hasty_deletion_waits_for_no_lock_of_what_it_interrupts(hook: SkyClusterHook, server: HttpApi) -> None:
+    """on_kill runs in a signal handler: the request that it interrupts may hold the lock of the pool of connections."""
+    server.will(GOOD)
+    hook.read("ml", "train")
+    pools = hook.api._rest.pool_manager.pools
+    (pool,) = (pools[key] for key in pools.keys())  # noqa: SIM118 - no dict; it can't be iterated
+    with pool.pool.mutex:
+        deletion = threading.Thread(target=hook.delete, args=("ml", "train"), kwargs={"request_timeout_seconds": 3}, daemon=True)
+        deletion.start()
+        deletion.join(5)
+        assert not deletion.is_alive()
+    assert [asked.method for asked in server.asked] == ["GET", "DELETE"]
+
+
 def test_after_the_first_request_nothing_is_asked_of_airflow(
     hook: SkyClusterHook, server: HttpApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,7 +367,7 @@ def test_a_server_that_does_not_answer_is_no_absence(hook: SkyClusterHook, serve
 
 
 def test_a_missing_right_is_named_with_the_rule_that_grants_it(hook: SkyClusterHook, server: HttpApi) -> None:
-    server.will(status(403, "Forbidden", 'User "me" cannot patch'))
+    server.will(status(403, "Forbidden", 'User "me" cannot patch resource "skyclusters" in API group'))
     with pytest.raises(ApiError) as caught:
         hook.annotate("ml", "train", {"a": "b"})
     for part in ("annotate SkyCluster ml/train", 'User "me" cannot patch', "patch skyclusters of skyoperator.dev in namespace ml"):
@@ -360,6 +375,23 @@ def test_a_missing_right_is_named_with_the_rule_that_grants_it(hook: SkyClusterH
     rule = '{apiGroups: ["skyoperator.dev"], resources: ["skyclusters"], verbs: ["patch"]}'
     assert rule in str(caught.value)
     assert yaml.safe_load(rule)["verbs"] == ["patch"]
+
+
+@pytest.mark.parametrize("words", ["exceeded quota: jobs", "unable to create new content in namespace ml because it is being terminated"])
+def test_a_refusal_for_another_cause_is_no_missing_right(hook: SkyClusterHook, server: HttpApi, words: str) -> None:
+    server.will(status(403, "Forbidden", words))
+    with pytest.raises(ApiError, match=words) as caught:
+        hook.create(OBJECT)
+    assert "may not" not in str(caught.value)
+
+
+def test_a_certificate_that_does_not_fit_is_told_at_once(hook: SkyClusterHook, server: HttpApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not get better by itself."""
+    connect(monkeypatch, server.url.replace("http:", "https:"))
+    pauses = slept(hook)
+    with pytest.raises(ApiError, match=r"read SkyCluster ml/train: https://.*SSL"):
+        hook.read("ml", "train")
+    assert pauses == []
 
 
 def test_credentials_that_are_none_are_told(hook: SkyClusterHook, server: HttpApi) -> None:
@@ -416,7 +448,7 @@ def test_where_nobody_serves_logs_it_is_said_how_to(hook: SkyClusterHook, server
 
 @pytest.mark.parametrize(("method", "resource"), [("read_log", "skyclusters/log"), ("result", "skyclusters/result")])
 def test_a_missing_right_to_logs_is_named(hook: SkyClusterHook, server: HttpApi, method: str, resource: str) -> None:
-    server.will(status(403, "Forbidden"))
+    server.will(status(403, "Forbidden", f'User "me" cannot get resource "{resource}" in API group'))
     with pytest.raises(ApiError, match=f'apiGroups: \\["logs.skyoperator.dev"\\], resources: \\["{resource}"\\], verbs: \\["get"\\]'):
         getattr(hook, method)("ml", "train", uid="u1")
 
@@ -476,7 +508,7 @@ def test_a_good_connection_names_who_and_where(server: HttpApi, monkeypatch: pyt
     server.will(ME, *[MAY] * RIGHTS, EMPTY, SERVED)
     hook = SkyClusterHook()
     is_good, text = hook.test_connection()
-    hook.api_client.rest_client.pool_manager.clear()
+    hook.api.close()
     assert is_good, text
     assert "system:serviceaccount:airflow:worker" in text
     assert "namespace ml" in text

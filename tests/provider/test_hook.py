@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from skyoperator_provider.errors import ApiError, ChangedError, ObjectExistsError, SkyClusterRejectedError
 from skyoperator_provider.hooks.api import RETRY_AFTER_LIMIT_SECONDS, Answer
@@ -108,6 +108,8 @@ def test_names_are_no_paths(hook: SkyClusterHook, server: HttpApi) -> None:
     server.will(NOT_FOUND)
     hook.read("../../x", "a/log?b")
     assert server.asked[0].path == "/apis/skyoperator.dev/v1alpha1/namespaces/..%2F..%2Fx/skyclusters/a%2Flog%3Fb"
+    hook.read_log("../x", "a/log?b", uid="u1")
+    assert server.asked[1].path == "/apis/logs.skyoperator.dev/v1alpha1/namespaces/..%2Fx/skyclusters/a%2Flog%3Fb/log"
 
 
 def test_an_object_is_made_in_its_namespace(hook: SkyClusterHook, server: HttpApi) -> None:
@@ -253,6 +255,8 @@ def test_pauses_grow(hook: SkyClusterHook, server: HttpApi) -> None:
 
 
 @given(st.text())
+@example("²")
+@example("9" * 999)
 def test_any_retry_after_is_a_time(text: str) -> None:
     assert 0.0 <= Answer(429, {"Retry-After": text}, b"").retry_after_seconds <= RETRY_AFTER_LIMIT_SECONDS
 
@@ -453,7 +457,9 @@ def test_a_missing_right_to_logs_is_named(hook: SkyClusterHook, server: HttpApi,
         getattr(hook, method)("ml", "train", uid="u1")
 
 
-@pytest.mark.parametrize("reply", [Reply(200, b"hello"), log_reply(b"", "many"), log_reply(b"", 1, "dead"), log_reply(b"", "-1")])
+@pytest.mark.parametrize(
+    "reply", [Reply(200, b"hello"), log_reply(b"", "many"), log_reply(b"", 1, "dead"), log_reply(b"", "-1"), log_reply(b"", "9" * 5000)]
+)
 def test_who_is_no_log_service_is_not_believed(hook: SkyClusterHook, server: HttpApi, reply: Reply) -> None:
     server.will(reply)
     with pytest.raises(ApiError, match="not skyoperator's log service"):

@@ -106,11 +106,6 @@ class Answer:
         return found if isinstance(found, dict) else {}
 
     @property
-    def is_status(self) -> bool:
-        """Whether it is a metav1.Status: a proxy's 404, and that for a group that nobody serves, are none."""
-        return self.document.get("kind") == "Status"
-
-    @property
     def reason(self) -> str:
         """Its word for programs: AlreadyExists, Conflict, NotFound."""
         return str(self.document.get("reason") or "")
@@ -131,7 +126,7 @@ class Answer:
     def retry_after_seconds(self) -> float:
         """How long the server asks to be left alone; 0 if it does not say, or gives a date."""
         wish = self.headers.get("Retry-After", "").strip()
-        return min(float(wish), RETRY_AFTER_LIMIT_SECONDS) if wish.isascii() and wish.isdecimal() else 0.0
+        return min(float(wish), RETRY_AFTER_LIMIT_SECONDS) if wish.isdecimal() else 0.0
 
 
 def passes(answer: Answer) -> bool:

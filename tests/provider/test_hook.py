@@ -357,8 +357,8 @@ def test_gone_is_when_it_is_not_there_or_another_is(hook: SkyClusterHook, server
 def test_what_stays_is_not_gone(hook: SkyClusterHook, server: HttpApi) -> None:
     server.will(GOOD)
     began = time.monotonic()
-    assert not hook.wait_gone("ml", "train", "u1", timeout_seconds=0.1, poll_seconds=60)
-    assert time.monotonic() - began < 5
+    assert not hook.wait_gone("ml", "train", "u1", timeout_seconds=0.5, poll_seconds=60)
+    assert time.monotonic() - began < 20
 
 
 def test_a_server_that_does_not_answer_is_no_absence(hook: SkyClusterHook, server: HttpApi) -> None:

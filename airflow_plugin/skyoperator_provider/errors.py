@@ -39,6 +39,23 @@ class SkyRemoteError(SkyClusterError):
         self.remote_traceback = remote_traceback
 
 
+class ApiError(SkyClusterError):
+    """The Kubernetes API refused a request, or did not answer it. The next try may meet something else."""
+
+    def __init__(self, message: str, *, status: int | None = None, reason: str = "") -> None:
+        super().__init__(message, reason=reason)
+        self.status = status
+        """The HTTP status; None if there was no answer."""
+
+
+class ObjectExistsError(ApiError):
+    """There is an object of that name. It may be our own, if the answer to its making was lost: read it."""
+
+
+class ChangedError(ApiError):
+    """The object is not what it was when it was read: changed, being deleted, gone, or another of the same name. Read it again."""
+
+
 def failure(namespace: str, name: str, verdict: Verdict, log_lines: Sequence[str] = ()) -> SkyClusterError | SkyClusterRejectedError:
     """Return the error that this end is for Airflow."""
     text = f"SkyCluster {namespace}/{name}: {verdict.reason}: {verdict.message}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from copy import deepcopy
 from http import HTTPStatus
@@ -48,7 +48,13 @@ class ScriptedApi:
         self._interruption: ApiError | None = None
 
     def put(
-        self, name: str, *, uid: str | None = None, annotations: Json | None = None, status: Json | None = None, **conditions: str
+        self,
+        name: str,
+        conditions: Mapping[str, str] | None = None,
+        *,
+        uid: str | None = None,
+        annotations: Json | None = None,
+        status: Json | None = None,
     ) -> Json:
         """Create or change an object, with these conditions of its present generation."""
         self.version += 1
@@ -67,7 +73,7 @@ class ScriptedApi:
                 **(status or {}),
                 "conditions": [
                     {"type": type_, "status": value, "reason": f"{type_}Reason", "message": f"{type_} it is", "observedGeneration": 1}
-                    for type_, value in conditions.items()
+                    for type_, value in (conditions or {}).items()
                 ],
             },
         }

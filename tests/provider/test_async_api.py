@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from itertools import pairwise
 from typing import Any
@@ -21,55 +20,9 @@ from skyoperator_provider.errors import ApiError, ChangedError
 from skyoperator_provider.hooks.skycluster import LogPiece
 from skyoperator_provider.watches import Page
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+from tests.provider.http_api import LOG, OBJECTS, Handler, Server, serving, status_of
+
 Json = dict[str, Any]
-
-OBJECTS = "/apis/skyoperator.dev/v1alpha1/namespaces/ml/skyclusters"
-LOG = "/apis/logs.skyoperator.dev/v1alpha1/namespaces/ml/skyclusters/train/log"
-
-
-def status_of(code: int, reason: str, message: str, **details: str) -> web.Response:
-    """As kube-apiserver says that something is not so."""
-    return web.json_response({"kind": "Status", "code": code, "reason": reason, "message": message, "details": details}, status=code)
-
-
-@dataclass
-class Server:
-    """A Kubernetes API of which each test says what it answers."""
-
-    answer: Handler
-    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
-    bodies: list[str] = field(default_factory=list)
-    authorizations: list[str | None] = field(default_factory=list)
-    url: str = ""
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.requests.append((request.method, request.path, dict(request.query)))
-        self.bodies.append(await request.text())
-        self.authorizations.append(request.headers.get("Authorization"))
-        return await self.answer(request)
-
-    def configuration(self) -> Configuration:
-        found = Configuration(host=self.url)
-        found.api_key["BearerToken"] = "Bearer secret"
-        return found
-
-
-@asynccontextmanager
-async def serving(answer: Handler) -> AsyncIterator[Server]:
-    server = Server(answer)
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.handle)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = runner.addresses[0]
-        server.url = f"http://{host}:{port}"
-        yield server
-    finally:
-        await runner.cleanup()
 
 
 @asynccontextmanager

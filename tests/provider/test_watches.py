@@ -63,14 +63,14 @@ async def is_quiet(subscription: Subscription) -> bool:
 async def test_a_thousand_wait_on_one_watch_and_half_of_them_leave(api: ScriptedApi, shared: Watches) -> None:
     names = [f"job-{number}" for number in range(1000)]
     for name in names:
-        api.put(name, Accepted="True")
+        api.put(name, {"Accepted": "True"})
     waiting = [asyncio.create_task(end_of(shared, api, name)) for name in names]
     await until(lambda: api.calls["get"] == 1000)
 
     for task in waiting[::2]:
         task.cancel()
     for name in names:
-        api.put(name, Complete="True")
+        api.put(name, {"Complete": "True"})
     ends = await asyncio.gather(*waiting, return_exceptions=True)
 
     assert all(isinstance(end, asyncio.CancelledError) for end in ends[::2])
@@ -80,14 +80,14 @@ async def test_a_thousand_wait_on_one_watch_and_half_of_them_leave(api: Scripted
 
 
 async def test_each_sees_its_own_object_without_its_spec(api: ScriptedApi, shared: Watches) -> None:
-    api.put("mine", Accepted="True")
+    api.put("mine", {"Accepted": "True"})
     async with shared.subscribe(KEY, "mine", api.connect) as subscription:
         first = await subscription.next()
         assert first is not None
         assert set(first) == {"metadata", "status"}
-        api.put("other", Failed="True")
+        api.put("other", {"Failed": "True"})
         assert await is_quiet(subscription)
-        api.put("mine", Ready="True")
+        api.put("mine", {"Ready": "True"})
         second = await subscription.next()
         assert second is not None
         assert "spec" not in second
@@ -110,7 +110,7 @@ async def test_two_wait_for_the_same_object(api: ScriptedApi, shared: Watches) -
     api.put("mine")
     waiting = [asyncio.create_task(end_of(shared, api, "mine")) for _ in range(2)]
     await until(lambda: api.open_watches == 1 and api.calls["get"] == 2)
-    api.put("mine", Failed="True")
+    api.put("mine", {"Failed": "True"})
     assert await asyncio.gather(*waiting) == ["failed", "failed"]
 
 
@@ -136,7 +136,7 @@ async def test_a_change_while_the_first_look_is_under_way_is_not_lost(api: Scrip
         api.held["get"] = asyncio.Event()
         waiting = asyncio.create_task(end_of(shared, api, "mine"))
         await until(lambda: api.calls["get"] == 2)
-        api.put("mine", Complete="True")
+        api.put("mine", {"Complete": "True"})
         await until(lambda: len(shared._feeds[KEY]._subscriptions["mine"]) == 1 and shared._feeds[KEY]._subscriptions["mine"][0]._is_known)
         api.held["get"].set()
         assert await waiting == "reached"
@@ -147,7 +147,7 @@ async def test_made_while_the_first_look_finds_nothing(api: ScriptedApi, shared:
     api.held["get"] = asyncio.Event()
     waiting = asyncio.create_task(end_of(shared, api, "mine"))
     await until(lambda: api.open_watches == 1 and api.calls["get"] == 1)
-    api.put("mine", Complete="True")
+    api.put("mine", {"Complete": "True"})
     await until(lambda: shared._feeds[KEY]._subscriptions["mine"][0]._is_known)
     api.held["get"].set()
     assert await waiting == "reached"
@@ -158,7 +158,7 @@ async def test_made_after_a_list_began_is_no_absence(api: ScriptedApi, shared: W
     api.held["list"] = asyncio.Event()
     other = asyncio.create_task(end_of(shared, api, "other"))
     await until(lambda: api.calls["list"] == 1)
-    api.put("mine", Accepted="True")
+    api.put("mine", {"Accepted": "True"})
     async with shared.subscribe(KEY, "mine", api.connect) as subscription:
         assert await subscription.next() is not None
         api.held["list"].set()
@@ -195,7 +195,7 @@ async def test_a_watch_goes_on_where_it_ended(api: ScriptedApi, shared: Watches,
     api.interrupt(error)
     await until(lambda: len(api.watched_from) == 2 and api.open_watches == 1)
     assert api.watched_from[1] == str(api.version)
-    api.put("mine", Complete="True")
+    api.put("mine", {"Complete": "True"})
     assert await waiting == "reached"
     assert api.calls["list"] == 1
     assert api.calls["connect"] == (1 if error is None else 2)
@@ -211,7 +211,7 @@ async def test_after_a_410_everything_is_listed_anew(api: ScriptedApi, shared: W
     api.interrupt()
     await until(lambda: api.calls["watch"] == 2)
     if change == "completed":
-        api.put("mine", Complete="True")
+        api.put("mine", {"Complete": "True"})
     else:
         api.remove("mine")
     api.expire()
@@ -226,9 +226,9 @@ async def test_a_gap_with_changes_in_order_ends_right(api: ScriptedApi, shared: 
     await until(lambda: api.open_watches == 1)
     for _ in range(5):
         api.interrupt(LOST)
-        api.put("mine", Accepted="True")
+        api.put("mine", {"Accepted": "True"})
         await until(lambda: api.open_watches == 1)
-    api.put("mine", Complete="True")
+    api.put("mine", {"Complete": "True"})
     assert await waiting == "reached"
 
 
@@ -252,7 +252,7 @@ async def test_failures_in_a_row_are_counted_and_given_up(api: ScriptedApi, shar
         await end_of(shared, api, "mine")
     assert api.calls["watch"] == AT_ONCE.attempts
     api.forever.clear()
-    api.put("mine", Complete="True")
+    api.put("mine", {"Complete": "True"})
     assert await end_of(shared, api, "mine") == "reached"
 
 
@@ -265,7 +265,7 @@ async def test_failures_between_successes_are_not_counted(api: ScriptedApi, shar
         await until(lambda: shared._feeds[KEY]._version == str(api.version))
         api.interrupt(LOST)
         await until(lambda number=number: api.calls["watch"] == number + 2)
-    api.put("mine", Complete="True")
+    api.put("mine", {"Complete": "True"})
     assert await waiting == "reached"
 
 
@@ -307,7 +307,7 @@ async def test_what_nobody_thought_of_ends_in_words_too(api: ScriptedApi, shared
 
 
 async def test_a_first_look_that_fails_is_taken_again(api: ScriptedApi, shared: Watches) -> None:
-    api.put("mine", Complete="True")
+    api.put("mine", {"Complete": "True"})
     api.faults["get"].extend([LOST, LOST])
     api.held["list"] = asyncio.Event()
     assert await end_of(shared, api, "mine") == "reached"
@@ -351,7 +351,7 @@ async def test_a_timeout_around_next_loses_no_state(api: ScriptedApi, shared: Wa
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):
                 await subscription.next()
-        api.put("mine", Complete="True")
+        api.put("mine", {"Complete": "True"})
         assert verdict(await subscription.next(), WaitFor.COMPLETE) is not None
 
 

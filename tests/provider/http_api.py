@@ -1,128 +1,128 @@
-"""A Kubernetes API over HTTP, of which each test says what it answers; or SkyClusters in memory, served as Kubernetes serves them."""
+"""A real HTTP server in a thread, that answers what a test laid out and remembers what it was asked."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-
-from aiohttp import web
-from kubernetes_asyncio.client import Configuration
-from skyoperator_provider.errors import ApiError
-
-from tests.provider.scripted_api import NAMESPACE, ScriptedApi
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-OBJECTS = f"/apis/skyoperator.dev/v1alpha1/namespaces/{NAMESPACE}/skyclusters"
-LOG = f"/apis/logs.skyoperator.dev/v1alpha1/namespaces/{NAMESPACE}/skyclusters/train/log"
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 
-def status_of(code: int, reason: str, message: str, **details: str) -> web.Response:
-    """As kube-apiserver says that something is not so."""
-    return web.json_response({"kind": "Status", "code": code, "reason": reason, "message": message, "details": details}, status=code)
+@dataclass(frozen=True)
+class Asked:
+    """A request as it arrived."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: Message
+    """Found by their names in any case."""
+    body: Any
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer to send; `body` a JSON document or bytes."""
+
+    status: int = 200
+    body: Any = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: int | None = None
+    """Send only so many bytes of the body, and hang up."""
+
+
+class Drop:
+    """Hang up without an answer."""
+
+
+class Stall:
+    """Answer nothing until the test is over."""
 
 
 @dataclass
-class Server:
-    """A Kubernetes API of which each test says what it answers."""
+class HttpApi:
+    """The replies that are left, the last of which is given again and again; and what was asked."""
 
-    answer: Handler
-    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
-    bodies: list[str] = field(default_factory=list)
-    authorizations: list[str | None] = field(default_factory=list)
+    replies: deque[Reply | Drop | Stall] = field(default_factory=deque)
+    asked: list[Asked] = field(default_factory=list)
     url: str = ""
+    over: threading.Event = field(default_factory=threading.Event)
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.requests.append((request.method, request.path, dict(request.query)))
-        self.bodies.append(await request.text())
-        self.authorizations.append(request.headers.get("Authorization"))
-        return await self.answer(request)
+    def will(self, *replies: Reply | Drop | Stall) -> None:
+        self.replies = deque(replies)
 
-    def configuration(self) -> Configuration:
-        found = Configuration(host=self.url)
-        found.api_key["BearerToken"] = "Bearer secret"
-        return found
+    def next_reply(self) -> Reply | Drop | Stall:
+        return self.replies.popleft() if len(self.replies) > 1 else self.replies[0]
 
 
-@asynccontextmanager
-async def serving(answer: Handler) -> AsyncIterator[Server]:
-    server = Server(answer)
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.handle)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
+def status(code: int, reason: str = "", message: str = "the server's words", **details: Any) -> Reply:
+    """A refusal as kube-apiserver writes it."""
+    body = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "status": "Failure",
+        "message": message,
+        "reason": reason,
+        "code": code,
+        "details": details,
+    }
+    return Reply(code, body)
+
+
+NOT_FOUND = status(404, "NotFound", 'skyclusters.skyoperator.dev "train" not found', name="train", kind="skyclusters")
+
+
+@contextmanager
+def serving() -> Iterator[HttpApi]:
+    api = HttpApi()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = 65536  # one packet an answer; two would wait for each other's acknowledgement
+
+        def answer(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            parts, sent = urlsplit(self.path), self.rfile.read(length)
+            api.asked.append(
+                Asked(self.command, parts.path, dict(parse_qsl(parts.query)), self.headers, json.loads(sent) if sent else None)
+            )
+            reply = api.next_reply()
+            if isinstance(reply, Stall):
+                api.over.wait()
+            if not isinstance(reply, Reply):
+                self.close_connection = True
+                return
+            self._send(reply)
+
+        do_GET = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815 - BaseHTTPRequestHandler's names
+
+        def _send(self, reply: Reply) -> None:
+            body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+            self.send_response(reply.status)
+            for key, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **reply.headers}.items():
+                self.send_header(key, value)
+            self.end_headers()
+            self.wfile.write(body[: reply.cut])
+            self.close_connection = reply.cut is not None
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - BaseHTTPRequestHandler's name
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    api.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = runner.addresses[0]
-        server.url = f"http://{host}:{port}"
-        yield server
+        yield api
     finally:
-        await runner.cleanup()
-
-
-def served(api: ScriptedApi) -> Handler:
-    """Answer as Kubernetes does, with what is in memory."""
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        name = request.path.removeprefix(OBJECTS).strip("/")
-        try:
-            if request.path == LOG:
-                return await _log(api, request)
-            if not name:
-                return await (_watch if "watch" in request.query else _list)(api, request)
-            return await (_delete if request.method == "DELETE" else _get)(api, request, name)
-        except ApiError as error:
-            return status_of(error.status or 500, error.reason, str(error))
-
-    return answer
-
-
-async def _list(api: ScriptedApi, request: web.Request) -> web.Response:
-    page = await api.list(NAMESPACE, limit=int(request.query["limit"]), continue_=request.query.get("continue", ""))
-    return web.json_response({"metadata": {"resourceVersion": page.resource_version, "continue": page.continue_}, "items": page.items})
-
-
-async def _get(api: ScriptedApi, _: web.Request, name: str) -> web.Response:
-    found = await api.get(NAMESPACE, name)
-    if found is None:
-        return status_of(404, "NotFound", f'"{name}" not found', name=name, group="skyoperator.dev", kind="skyclusters")
-    return web.json_response(found)
-
-
-async def _delete(api: ScriptedApi, request: web.Request, name: str) -> web.Response:
-    conditions = (await request.json())["preconditions"]
-    await api.delete(NAMESPACE, name, uid=conditions["uid"], resource_version=conditions["resourceVersion"])
-    return web.json_response({"kind": "Status", "status": "Success"})
-
-
-async def _watch(api: ScriptedApi, request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse()
-    response.enable_chunked_encoding()
-    version, seconds = request.query["resourceVersion"], int(request.query["timeoutSeconds"])
-    async with aclosing(api.watch(NAMESPACE, resource_version=version, timeout_seconds=seconds)) as events:
-        await response.prepare(request)
-        async for event in events:
-            await response.write(json.dumps(event).encode() + b"\n")
-    return response
-
-
-async def _log(api: ScriptedApi, request: web.Request) -> web.Response:
-    def number(key: str) -> int | None:
-        return int(request.query[key]) if key in request.query else None
-
-    piece = await api.log(
-        NAMESPACE,
-        "train",
-        uid=request.query["uid"],
-        offset_bytes=number("offsetBytes") or 0,
-        limit_bytes=number("limitBytes"),
-        tail_lines=number("tailLines"),
-        attempt=number("attempt"),
-    )
-    if piece.next_offset_bytes is None:
-        return status_of(404, "NotFound", piece.message, group="logs.skyoperator.dev", kind="skyclusters")
-    headers = {"Skyoperator-Next-Offset": str(piece.next_offset_bytes), "Skyoperator-Log-State": piece.state}
-    return web.Response(body=piece.data, headers=headers)
+        api.over.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -20,7 +20,7 @@ from skyoperator_provider.errors import ApiError, ChangedError
 from skyoperator_provider.hooks.skycluster import LogPiece
 from skyoperator_provider.watches import Page
 
-from tests.provider.http_api import LOG, OBJECTS, Handler, Server, serving, status_of
+from tests.provider.kubernetes_server import LOG, OBJECTS, Handler, Server, serving, status_of
 
 Json = dict[str, Any]
 

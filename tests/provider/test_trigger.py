@@ -25,7 +25,7 @@ from skyoperator_provider.triggers import skycluster as module
 from skyoperator_provider.triggers.skycluster import SkyClusterTrigger
 from skyoperator_provider.watches import Key, Pace, SkyClusterApi, watches
 
-from tests.provider.http_api import served, serving
+from tests.provider.kubernetes_server import served, serving
 from tests.provider.scripted_api import NAMESPACE, ScriptedApi, until
 
 LOST = ApiError("connection lost")

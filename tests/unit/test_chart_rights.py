@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
-from tests.unit.chart import BUILT_IN, NAMESPACE, render
+from tests.unit.chart import BUILT_IN, NAMESPACE, refusal, render
 
 WORKLOADS = f"{NAMESPACE}-workloads"
 EVERYTHING_ON: dict[str, Any] = {
     "watchAllNamespaces": True,
     "skypilot": {"rbac": {"volumes": True}},
     "controller": {"metrics": {"serviceMonitor": {"enabled": True}}},
+    "airflow": {"accounts": [{"namespace": "airflow", "name": "worker"}]},
 }
+AIRFLOW = {"accounts": [{"namespace": "airflow", "name": "worker"}, {"namespace": "airflow", "name": "triggerer"}]}
 VARIANTS = pytest.mark.parametrize("values", [{}, EVERYTHING_ON], ids=["defaults", "everything on"])
 ACCOUNTS = ("skyoperator-controller", "skyoperator-skypilot", "skyoperator-workloads")
 ESCALATING = {"secrets", "roles", "rolebindings", "clusterroles", "clusterrolebindings", "serviceaccounts", "serviceaccounts/token"}
@@ -222,6 +224,40 @@ def test_without_logs_none_of_it_is_there() -> None:
     rendered = render(watchAllNamespaces=True, logs={"enabled": False})
     assert list(rendered.rules("skyoperator-logs")) == []
     assert not [item["metadata"]["name"] for item in rendered.objects if "logs" in item["metadata"]["name"]]
+
+
+@pytest.mark.parametrize("account", ["worker", "triggerer"])
+def test_airflow_has_what_is_documented_in_each_watched_namespace_and_nothing_elsewhere(account: str) -> None:
+    watched = {"airflow": AIRFLOW, "watchNamespaces": ["ml", "research"]}
+    assert {namespace for namespace, _ in render(**watched).rules(account)} == {"ml", "research"}
+    for namespace in ("ml", "research"):
+        assert rights(account, namespace, **watched) == documented("Airflow, in each watched namespace")
+    everywhere = {"airflow": AIRFLOW, "watchAllNamespaces": True}
+    assert {namespace for namespace, _ in render(**everywhere).rules(account)} == {""}
+    assert rights(account, "", **everywhere) == documented("Airflow, in each watched namespace")
+
+
+def test_airflow_has_nothing_unless_its_accounts_are_named() -> None:
+    for values in ({}, {"watchAllNamespaces": True}):
+        assert not [item["metadata"]["name"] for item in render(**values).objects if "airflow" in item["metadata"]["name"]]
+
+
+def test_airflow_accounts_are_those_of_their_namespace() -> None:
+    for values in ({}, {"watchAllNamespaces": True}):
+        rendered = render(airflow=AIRFLOW, **values)
+        (binding,) = [
+            item for item in rendered.objects if item["kind"].endswith("Binding") and item["metadata"]["name"].endswith(".airflow")
+        ]
+        assert binding["subjects"] == [{"kind": "ServiceAccount", **account} for account in AIRFLOW["accounts"]]
+
+
+def test_airflow_reads_no_logs_where_there_are_none() -> None:
+    assert {group for group, _, _ in rights("worker", "default", airflow=AIRFLOW, logs={"enabled": False})} == {"skyoperator.dev"}
+
+
+@pytest.mark.parametrize("account", [{"name": "worker"}, {"namespace": "airflow"}, {"namespace": "airflow", "name": "a:b"}, "worker"])
+def test_an_account_of_airflow_is_a_name_and_a_namespace(account: Any) -> None:
+    assert "airflow" in refusal({"airflow": {"accounts": [account]}})
 
 
 def test_user_roles_can_be_left_out() -> None:

@@ -1,39 +1,40 @@
-"""One request to the Kubernetes API: asked again if that is safe, and its refusal in words that say what to do.
+"""One request to the Kubernetes API: asked again where that is safe, and its refusal in words that say what to do.
 
-Requests are made below CustomObjectsApi, which can't ask a subresource of ours, hides headers, and loses the bytes of a log. The
-client itself, its credentials and their renewal are the kubernetes library's.
+Requests are made below CustomObjectsApi, which can't ask for a subresource of its own, hides headers, and has no bytes of a log. The
+client, its credentials and their renewal are the kubernetes library's.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final, NoReturn
-from urllib.parse import quote
+from typing import Any, Final, TypeAlias
 
 from kubernetes.client import ApiClient
 from kubernetes.client.exceptions import ApiException
 from kubernetes.client.rest import RESTClientObject
-from kubernetes.config import ConfigException
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, SSLError
 
 from skyoperator_provider.errors import ApiError
-from skyoperator_provider.skycluster import GROUP, LOGS_GROUP, LOGS_VERSION, PLURAL, VERSION
 
-Json = dict[str, Any]
-Query = Sequence[tuple[str, str]]
+Json: TypeAlias = dict[str, Any]
+Query: TypeAlias = Sequence[tuple[str, str]]
+
+logger = logging.getLogger(__name__)
 
 PAUSES_SECONDS: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
-"""Before each repetition; together half a minute, in which a kube-apiserver is replaced by another."""
+"""Before each repetition; together half a minute, in which one kube-apiserver takes another's place."""
 RETRY_AFTER_LIMIT_SECONDS: Final = 60.0
 """No wish of a server holds a worker's slot for longer at a time."""
 CONNECT_SECONDS: Final = 10.0
 READ_SECONDS: Final = 60.0
 MERGE_PATCH: Final = "application/merge-patch+json"
-PASSING: Final = frozenset(
+
+_PASSING: Final = frozenset(
     {
         HTTPStatus.TOO_MANY_REQUESTS,
         HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -42,49 +43,59 @@ PASSING: Final = frozenset(
         HTTPStatus.GATEWAY_TIMEOUT,
     }
 )
-"""Refusals that pass by themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """What RBAC has to grant for a request."""
+
+    verb: str
+    group: str
+    resource: str
+    """With its subresource: skyclusters/log."""
+    namespace: str
+
+    def __str__(self) -> str:
+        """Return it as people say it."""
+        return f"{self.verb} {self.resource} of {self.group} in namespace {self.namespace}"
+
+    @property
+    def rule(self) -> str:
+        """The rule of a Role that grants it."""
+        return f'{{apiGroups: ["{self.group}"], resources: ["{self.resource}"], verbs: ["{self.verb}"]}}'
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked, and the right that it takes."""
+    """What is asked."""
 
-    verb: str
-    """As RBAC calls it: get, list, create, patch, delete."""
+    action: str
+    """What it is for, in words that follow "can't": read SkyCluster ml/train."""
     method: str
     path: str
-    group: str
-    resource: str
-    """As RBAC calls it: skyclusters, skyclusters/log."""
-    namespace: str
-    name: str = ""
+    right: Right | None = None
     query: Query = ()
-    body: Json | None = None
+    body: Mapping[str, Any] | None = None
     content_type: str = "application/json"
-
-    def __str__(self) -> str:
-        """Return it as an English phrase, for messages."""
-        what = f"SkyCluster {self.namespace}/{self.name}" if self.name else f"the SkyClusters of namespace {self.namespace}"
-        of = {"skyclusters/log": "the log of ", "skyclusters/result": "the result of "}.get(self.resource, "")
-        return f"{self.verb} {of}{what}"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer, good or bad."""
+    """What the server said, be it a refusal."""
 
     status: int
     headers: Mapping[str, str]
-    """Found under their names in any case."""
+    """Found by their names in any case."""
     body: bytes
 
     @property
     def is_good(self) -> bool:
-        """Whether it is no refusal."""
-        return self.status < HTTPStatus.BAD_REQUEST
+        """Whether it is what was asked for."""
+        return HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
 
+    @property
     def document(self) -> Json:
-        """Return the JSON object that it is; an empty one if it is none, as a proxy's page of HTML is not."""
+        """The JSON object that it is; an empty one if it is none, as a proxy's page of HTML."""
         try:
             found = json.loads(self.body)
         except ValueError:
@@ -92,46 +103,141 @@ class Answer:
         return found if isinstance(found, dict) else {}
 
     @property
+    def is_status(self) -> bool:
+        """Whether it is a metav1.Status: a proxy's 404, and that for a group that nobody serves, are none."""
+        return self.document.get("kind") == "Status"
+
+    @property
     def reason(self) -> str:
-        """The word for programs: AlreadyExists, Conflict, NotFound."""
-        return str(self.document().get("reason") or "")
+        """Its word for programs: AlreadyExists, Conflict, NotFound."""
+        return str(self.document.get("reason") or "")
+
+    @property
+    def details(self) -> Json:
+        """What it is about."""
+        found = self.document.get("details")
+        return found if isinstance(found, dict) else {}
 
     @property
     def message(self) -> str:
-        """The sentence for people."""
-        words = self.document().get("message") or self.body[:500].decode(errors="replace").strip()
-        return str(words or HTTPStatus(self.status).phrase)
+        """Its sentence for people."""
+        words = self.document.get("message") or self.body[:500].decode(errors="replace").strip()
+        return str(words or f"HTTP {self.status}")
+
+    @property
+    def retry_after_seconds(self) -> float:
+        """How long the server asks to be left alone; 0 if it does not say, or gives a date."""
+        wish = self.headers.get("Retry-After", "").strip()
+        return min(float(wish), RETRY_AFTER_LIMIT_SECONDS) if wish.isascii() and wish.isdecimal() else 0.0
 
 
-def object_request(verb: str, method: str, namespace: str, name: str = "", **rest: Any) -> Request:
-    """Return a request for one SkyCluster, or without a name for those of a namespace."""
-    path = f"/apis/{GROUP}/{VERSION}/namespaces/{quote(namespace, safe='')}/{PLURAL}"
-    path = f"{path}/{quote(name, safe='')}" if name and method != "POST" else path
-    return Request(verb, method, path, GROUP, PLURAL, namespace, name, **rest)
-
-
-def log_request(subresource: str, namespace: str, name: str, query: Query) -> Request:
-    """Return a request to the log API: `log` or `result` of one SkyCluster."""
-    root = f"/apis/{LOGS_GROUP}/{LOGS_VERSION}/namespaces/{quote(namespace, safe='')}/{PLURAL}"
-    path = f"{root}/{quote(name, safe='')}/{subresource}"
-    return Request("get", "GET", path, LOGS_GROUP, f"{PLURAL}/{subresource}", namespace, name, query)
+def passes(answer: Answer) -> bool:
+    """Tell whether a refusal passes by itself."""
+    return answer.status in _PASSING
 
 
 class Api:
     """A Kubernetes API, as one Airflow connection reaches it.
 
-    urllib3's own repetitions are switched off: it would repeat a request of 3 s four times, without a word.
+    Takes the client over. urllib3's own repetitions go: it would make a request of 3 s four times without a word
+    (urllib3 2, util/retry.py, Retry.DEFAULT).
     """
 
     def __init__(
-        self,
-        client: ApiClient,
-        *,
-        pauses_seconds: Sequence[float] = PAUSES_SECONDS,
-        sleep: Callable[[float], None] = time.sleep,
+        self, client: ApiClient, *, pauses_seconds: Sequence[float] = PAUSES_SECONDS, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         client.configuration.retries = False
         client.rest_client = RESTClientObject(client.configuration)
         self._client = client
         self._pauses_seconds = tuple(pauses_seconds)
         self._sleep = sleep
+
+    def ask(self, request: Request, *, passes: Callable[[Answer], bool] = passes) -> Answer:
+        """Return the answer, also a refusal; one that passes by itself only if it did not. Raises ApiError if there is no answer.
+
+        Only for what may be asked twice: the answer to the first may have been lost after it was done.
+        """
+        for pause_seconds in self._pauses_seconds:
+            try:
+                answer = self.ask_once(request, (CONNECT_SECONDS, READ_SECONDS))
+            except ApiError as error:
+                if isinstance(error.__cause__, SSLError):
+                    raise
+                why, wish_seconds = str(error), 0.0
+            else:
+                if not passes(answer):
+                    return answer
+                why, wish_seconds = f"can't {request.action}: {answer.message}", answer.retry_after_seconds
+            wait_seconds = max(pause_seconds, wish_seconds)
+            logger.warning("%s. Trying again in %g s.", why, wait_seconds)
+            self._sleep(wait_seconds)
+        return self.ask_once(request, (CONNECT_SECONDS, READ_SECONDS))
+
+    def ask_once(self, request: Request, timeout_seconds: float | tuple[float, float]) -> Answer:
+        """Return the answer, also a refusal; ask once, and log nothing. Raises ApiError if there is no answer.
+
+        The time-out is one for all, or one to connect and one for each wait for bytes.
+        """
+        try:
+            return self._send(request, timeout_seconds)
+        except (HTTPError, OSError) as error:
+            raise ApiError(f"Can't {request.action}: {self._host} was not reached, or broke off: {error}") from error
+
+    @property
+    def _host(self) -> str:
+        return str(self._client.configuration.host)
+
+    def _send(self, request: Request, timeout_seconds: float | tuple[float, float]) -> Answer:
+        """Send it as kubernetes.client.ApiClient does, with the query and the answer left as they are."""
+        headers = {**self._client.default_headers, "Accept": "application/json, */*", "Content-Type": request.content_type}
+        query = list(request.query)
+        self._client.update_params_for_auth(headers, query, ["BearerToken"])
+        try:
+            response = self._client.request(
+                request.method,
+                f"{self._host}{request.path}",
+                query_params=query,
+                headers=headers,
+                body=request.body,
+                _request_timeout=timeout_seconds,
+            )
+        except ApiException as refusal:
+            if not refusal.status:
+                raise SSLError(refusal.reason) from refusal
+            return Answer(refusal.status, refusal.headers, refusal.body)
+        return Answer(response.status, response.getheaders(), response.data)
+
+
+def refusal(request: Request, answer: Answer) -> ApiError:
+    """Return the error that a refusal is: what was asked, of what, what the server says, and what to do."""
+    advice = _ADVICE.get(answer.status, lambda _: "")(request)  # type: ignore[no-untyped-call]
+    return ApiError(
+        f"Can't {request.action}: {answer.message} (HTTP {answer.status}).{advice and ' '}{advice}",
+        status=answer.status,
+        reason=answer.reason,
+    )
+
+
+def _who(_: Request) -> str:
+    return "The server does not know who asks. Have the connection's credentials expired, or is it another cluster's?"
+
+
+def _grant(request: Request) -> str:
+    if request.right is None:
+        return ""
+    return (
+        f"The connection's account may not {request.right}. The rule that allows it: {request.right.rule}. "
+        "The chart writes it for the accounts in airflow.accounts."
+    )
+
+
+def _install(request: Request) -> str:
+    group = request.right.group if request.right else ""
+    return f"Is there such a namespace, and does this cluster serve {group}? See: kubectl get --raw /apis/{group}" if group else ""
+
+
+_ADVICE: Final[Mapping[int, Callable[[Request], str]]] = {
+    HTTPStatus.UNAUTHORIZED: _who,
+    HTTPStatus.FORBIDDEN: _grant,
+    HTTPStatus.NOT_FOUND: _install,
+}

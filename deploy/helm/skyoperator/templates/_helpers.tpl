@@ -150,6 +150,24 @@ http://{{ include "skyoperator.skypilotName" . }}.{{ .Release.Namespace }}.svc:4
   verbs: [get]
 {{- end }}
 
+{{- /* What the Airflow provider asks for (airflow_plugin, hooks/requests.py); watch is the triggerer's. */ -}}
+{{- define "skyoperator.airflowRules" -}}
+- apiGroups: [skyoperator.dev]
+  resources: [skyclusters]
+  verbs: [get, list, watch, create, patch, delete]
+{{- if .Values.logs.enabled }}
+- apiGroups: [logs.skyoperator.dev]
+  resources: [skyclusters/log, skyclusters/result]
+  verbs: [get]
+{{- end }}
+{{- end }}
+
+{{- define "skyoperator.airflowSubjects" -}}
+{{- range uniq .Values.airflow.accounts }}
+- {kind: ServiceAccount, name: {{ .name }}, namespace: {{ .namespace }}}
+{{- end }}
+{{- end }}
+
 {{- /* Two controllers on one object would launch it twice: fails if another release serves the namespace of (list . namespace). */ -}}
 {{- define "skyoperator.failIfServed" -}}
 {{- $root := index . 0 -}}

@@ -1,0 +1,35 @@
+"""Airflow's secrets masker: what it would hide in a log has no place in an object that everybody may read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Final
+
+_HOMES: Final = (
+    "airflow.providers.common.compat.sdk",
+    "airflow.sdk.execution_time.secrets_masker",
+    "airflow.utils.log.secrets_masker",
+)
+"""Where `redact` is: in common-compat, else (one that is too old to have it) of Airflow 3.0, of Airflow 2."""
+
+
+def mask(text: str) -> str:
+    """Return the text as the task's log would show it: with *** for each secret that this process has seen.
+
+    Those are passwords and extras of connections, values of variables with telling names, and what mask_secret was told, unless shorter
+    than `[logging] min_length_masked_secret`.
+    """
+    return str(_redact(text))
+
+
+def _found() -> Callable[[str], Any]:
+    for home in _HOMES:
+        try:
+            return getattr(import_module(home), "redact")  # type: ignore[no-any-return]  # noqa: B009 - it may not be there
+        except (ImportError, AttributeError):
+            continue
+    raise ImportError(f"This Airflow has its secrets masker in none of {', '.join(_HOMES)}")
+
+
+_redact: Final = _found()

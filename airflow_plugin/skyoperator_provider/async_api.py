@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import aiohttp
 
 from skyoperator_provider.errors import ApiError, ChangedError
-from skyoperator_provider.hooks.api import Answer, Request, log_request, object_request
-from skyoperator_provider.hooks.skycluster import LogPiece
-from skyoperator_provider.skycluster import LOGS_GROUP, PLURAL
+from skyoperator_provider.hooks import logs, requests
+from skyoperator_provider.hooks.api import Answer, Request, refusal
 from skyoperator_provider.watches import Key, Page
 
 if TYPE_CHECKING:
@@ -30,11 +29,6 @@ Json = dict[str, Any]
 REQUEST_SECONDS: Final = 15.0
 WATCH_EXTRA_SECONDS: Final = 9.0
 """How long after its time-out a watch may take to end; then the connection is held for dead."""
-NEXT_OFFSET: Final = "Skyoperator-Next-Offset"
-LOG_STATE: Final = "Skyoperator-Log-State"
-LOG_MESSAGE: Final = "Skyoperator-Log-Message"
-
-_STATES: Final = ("live", "complete", "incomplete")
 
 
 class KubernetesSkyClusterApi:
@@ -45,65 +39,39 @@ class KubernetesSkyClusterApi:
         self._request_seconds = request_seconds
 
     async def list(self, namespace: str, *, limit: int, continue_: str = "") -> Page:  # noqa: D102
-        query = [("limit", str(limit)), *([("continue", continue_)] if continue_ else [])]
-        answer = await self._answer(object_request("list", "GET", namespace, query=query))
-        body = answer.document()
-        metadata = body["metadata"]
-        return Page(body["items"], metadata["resourceVersion"], metadata.get("continue") or "")
+        page = [("limit", str(limit)), *([("continue", continue_)] if continue_ else [])]
+        request = requests.list_all(namespace, page)
+        body = _good(request, await self._answer(request))
+        return Page(body["items"], body["metadata"]["resourceVersion"], body["metadata"].get("continue") or "")
 
     async def get(self, namespace: str, name: str) -> Json | None:  # noqa: D102
-        try:
-            return (await self._answer(object_request("get", "GET", namespace, name))).document()
-        except _NotThereError:
-            return None
+        request = requests.read(namespace, name)
+        answer = await self._answer(request)
+        return None if requests.is_absent(answer) else _good(request, answer)
 
     async def delete(self, namespace: str, name: str, *, uid: str, resource_version: str) -> None:  # noqa: D102
-        body = {"preconditions": {"uid": uid, "resourceVersion": resource_version}}
-        try:
-            await self._answer(object_request("delete", "DELETE", namespace, name, body=body))
-        except _NotThereError:
-            return
+        request = requests.delete(namespace, name, requests.preconditions(uid, resource_version))
+        answer = await self._answer(request)
+        if requests.is_changed(answer):
+            raise ChangedError(f"Can't {request.action}: {answer.message}", status=answer.status, reason=answer.reason)
+        if not requests.is_absent(answer):
+            _good(request, answer)
 
-    async def log(  # noqa: D102
-        self,
-        namespace: str,
-        name: str,
-        *,
-        uid: str,
-        offset_bytes: int = 0,
-        limit_bytes: int | None = None,
-        tail_lines: int | None = None,
-        attempt: int | None = None,
-    ) -> LogPiece:
-        begin = {"offsetBytes": offset_bytes} if tail_lines is None else {"tailLines": tail_lines}
-        wanted = {"uid": uid, **begin, "limitBytes": limit_bytes, "attempt": attempt, "ansi": "true"}
-        query = [(key, str(value)) for key, value in wanted.items() if value is not None]
-        try:
-            return _piece(await self._answer(log_request("log", namespace, name, query)))
-        except _NotThereError as none:
-            return LogPiece(b"", None, "absent", none.reason)
+    async def log(self, namespace: str, name: str, place: logs.Place) -> logs.LogPiece:  # noqa: D102
+        request = requests.of_job("log", namespace, name, [*place.query(), ("ansi", "true")])
+        return logs.piece(request, await self._answer(request))
 
     async def watch(self, namespace: str, *, resource_version: str, timeout_seconds: int) -> AsyncGenerator[Json, None]:  # noqa: D102
-        query = [
-            ("watch", "true"),
-            ("allowWatchBookmarks", "true"),
-            ("resourceVersion", resource_version),
-            ("timeoutSeconds", str(timeout_seconds)),
-        ]
-        request = object_request("watch", "GET", namespace, query=query)
+        request = requests.watch(namespace, resource_version, timeout_seconds)
         async with self._response(request, timeout_seconds + WATCH_EXTRA_SECONDS) as response:
             if response.status >= HTTPStatus.BAD_REQUEST:
-                raise _refusal(request, await _read(response))
+                raise refusal(request, await _read(response))
             async for line in lines(response.content.iter_any()):
                 yield _event(request, line)
 
     async def _answer(self, request: Request) -> Answer:
-        """Return a good answer. Raises _NotThereError, ChangedError, ApiError."""
         async with self._response(request, self._request_seconds) as response:
-            answer = await _read(response)
-        if not answer.is_good:
-            raise _refusal(request, answer)
-        return answer
+            return await _read(response)
 
     @asynccontextmanager
     async def _response(self, request: Request, timeout_seconds: float) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -115,9 +83,9 @@ class KubernetesSkyClusterApi:
             finally:
                 response.close()
         except TimeoutError as error:
-            raise ApiError(f"Can't {request}: no answer within {timeout_seconds:.0f} s") from error
+            raise ApiError(f"Can't {request.action}: no answer within {timeout_seconds:.0f} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise ApiError(f"Can't {request}: {error or type(error).__name__}") from error
+            raise ApiError(f"Can't {request.action}: {error or type(error).__name__}") from error
 
     async def _begun(self, request: Request, timeout_seconds: float) -> aiohttp.ClientResponse:
         try:
@@ -132,7 +100,7 @@ class KubernetesSkyClusterApi:
                 _request_timeout=timeout_seconds,
             )
         except RuntimeError as error:  # all that aiohttp has to say of a session that somebody closed (client.py, _request)
-            raise ApiError(f"Can't {request}: {error}") from error
+            raise ApiError(f"Can't {request.action}: {error}") from error
         return cast("aiohttp.ClientResponse", response)
 
 
@@ -169,20 +137,18 @@ async def lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         begun.append(rest)
 
 
-class _NotThereError(ApiError):
-    """kube-apiserver, or the log process, says itself that it has no such thing."""
-
-
 async def _read(response: aiohttp.ClientResponse) -> Answer:
     return Answer(response.status, response.headers, await response.read())
 
 
-def _piece(answer: Answer) -> LogPiece:
-    """Raises ApiError if this is no answer of the log API's."""
-    state, offset = answer.headers.get(LOG_STATE, ""), answer.headers.get(NEXT_OFFSET, "")
-    if state not in _STATES or not offset.isdecimal():
-        raise ApiError(f"What answers for the log API is none: it says {LOG_STATE}: {state!r}, {NEXT_OFFSET}: {offset!r}")
-    return LogPiece(answer.body, int(offset), cast("Any", state), answer.headers.get(LOG_MESSAGE, ""))
+def _good(request: Request, answer: Answer) -> Json:
+    """Return the document that a good answer is. Raises ApiError."""
+    if not answer.is_good:
+        raise refusal(request, answer)
+    document = answer.document
+    if not document:
+        raise ApiError(f"Can't {request.action}: the answer is no Kubernetes object, but {answer.message[:100]!r}")
+    return document
 
 
 def _event(request: Request, line: bytes) -> Json:
@@ -191,32 +157,7 @@ def _event(request: Request, line: bytes) -> Json:
         event = json.loads(line)
         kind, found = event["type"], event["object"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ApiError(f"Can't {request}: {line[:100]!r} is no event") from error
+        raise ApiError(f"Can't {request.action}: {line[:100]!r} is no event") from error
     if kind == "ERROR":
-        raise _refusal(request, Answer(int(found.get("code") or 500), {}, json.dumps(found).encode()))
+        raise refusal(request, Answer(int(found.get("code") or 500), {}, json.dumps(found).encode()))
     return cast("Json", event)
-
-
-def _refusal(request: Request, answer: Answer) -> ApiError:
-    """Return what the answer means, with what to do where that is known."""
-    words = f"Can't {request}: {answer.message}"
-    if answer.status == HTTPStatus.NOT_FOUND:
-        return _not_found(request, answer, words)
-    if answer.status == HTTPStatus.CONFLICT:
-        return ChangedError(words, status=answer.status, reason=answer.reason)
-    if answer.status == HTTPStatus.FORBIDDEN:
-        right = f"the verb {request.verb} on {request.resource} of the group {request.group} in namespace {request.namespace}"
-        words = f"{words.rstrip('.')}. The connection's account needs {right}"
-    if answer.status == HTTPStatus.UNAUTHORIZED:
-        words = f"{words.rstrip('.')}. The connection's credentials are not taken; have they expired?"
-    return ApiError(words, status=answer.status, reason=answer.reason)
-
-
-def _not_found(request: Request, answer: Answer, words: str) -> ApiError:
-    """A proxy says 404 too, and kube-apiserver of a group that is not served: then nothing is known of the object."""
-    details = answer.document().get("details") or {}
-    is_log = request.group == LOGS_GROUP
-    if details.get("kind") == PLURAL and (details.get("group") == LOGS_GROUP if is_log else details.get("name") == request.name):
-        return _NotThereError(words, status=answer.status, reason=answer.message)
-    todo = "Is logs.apiService.enabled set in the chart?" if is_log else "Is the CRD installed?"
-    return ApiError(f"{words.rstrip('.')}. {todo}", status=answer.status, reason=answer.reason)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from skyoperator_provider.errors import ApiError
 
 if TYPE_CHECKING:
-    from skyoperator_provider.hooks.skycluster import LogPiece
+    from skyoperator_provider.hooks.logs import LogPiece
     from skyoperator_provider.watches import SkyClusterApi
 
 LIMIT_BYTES: Final = 64 * 1024
@@ -70,7 +70,7 @@ def _text(line: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Log:
     """Whose log it is."""
 
     namespace: str
@@ -80,11 +80,11 @@ class Source:
     """The launch whose job runs, or has run; None while there is no job."""
 
 
-def source_of(body: Mapping[str, Any]) -> Source:
+def log_of(body: Mapping[str, Any]) -> Log:
     """Return where an object's log is read, by what the object says."""
     metadata, status = body["metadata"], body.get("status") or {}
     attempt = (status.get("launch") or {}).get("attempt") if status.get("job") else None
-    return Source(metadata["namespace"], metadata["name"], metadata["uid"], attempt)
+    return Log(metadata["namespace"], metadata["name"], metadata["uid"], attempt)
 
 
 class Tail:
@@ -121,14 +121,14 @@ class Tail:
         """How long until the next look."""
         return max(self._due - self._now(), 0.0)
 
-    async def look(self, source: Source, api: Callable[[], Awaitable[SkyClusterApi]], *, at_most_seconds: float = READ_SECONDS) -> None:
+    async def look(self, log: Log, api: Callable[[], Awaitable[SkyClusterApi]], *, at_most_seconds: float = READ_SECONDS) -> None:
         """Show what is new, at most LIMIT_BYTES of it. Whatever keeps it from being read is told once, in the log."""
         before = (self.attempt, self._offset)
-        self.attempt = source.attempt if self.attempt is None else self.attempt
+        self.attempt = log.attempt if self.attempt is None else self.attempt
         try:
             if self.attempt is not None:
                 async with asyncio.timeout(min(READ_SECONDS, at_most_seconds)):
-                    await self._read(source, await api())
+                    await self._read(log, await api())
             self._failures = 0
         except (ApiError, TimeoutError) as error:
             self._failed(error)
@@ -149,31 +149,33 @@ class Tail:
             words = str(error) or f"no answer within {READ_SECONDS:.0f} s"
             self._warn(f"The job's log can't be shown here for now: {words}. The task goes on all the same.")
 
-    async def _read(self, source: Source, api: SkyClusterApi) -> None:
+    async def _read(self, log: Log, api: SkyClusterApi) -> None:
         """Read the log of the attempt that was begun; of the next one only when that has no more to give."""
-        piece = await self._piece(source, api, offset_bytes=self._offset, limit_bytes=LIMIT_BYTES)
+        piece = await self._piece(log, api, offset_bytes=self._offset, limit_bytes=LIMIT_BYTES)
         begin, self._offset = self._offset, piece.next_offset_bytes or self._offset
         await self._say(self._lines.feed(piece.data))
         if self._offset - begin >= LIMIT_BYTES:
-            await self._catch_up(source, api)
-        elif self._offset == begin and source.attempt not in {None, self.attempt}:
+            await self._catch_up(log, api)
+        elif self._offset == begin and log.attempt not in {None, self.attempt}:
             await self._say(self._lines.finish())
-            self._show(f"[skyoperator: attempt {source.attempt} follows]")
-            self._begin(source.attempt)
+            self._show(f"[skyoperator: attempt {log.attempt} follows]")
+            self._begin(log.attempt)
 
-    async def _catch_up(self, source: Source, api: SkyClusterApi) -> None:
+    async def _catch_up(self, log: Log, api: SkyClusterApi) -> None:
         """Skip what can't be shown the next time, if the log grows faster than it may be shown. `tailLines=0` tells where it ends."""
-        end = (await self._piece(source, api, tail_lines=0)).next_offset_bytes or self._offset
+        end = (await self._piece(log, api, tail_lines=0)).next_offset_bytes or self._offset
         behind_bytes = end - self._offset
         if behind_bytes <= LIMIT_BYTES:
             return
         skipped_bytes = behind_bytes - LIMIT_BYTES
         await self._say(self._lines.finish())
-        self._show(f"[skyoperator: {skipped_bytes} bytes skipped; kubectl sky logs -n {source.namespace} {source.name} has all of them]")
+        self._show(f"[skyoperator: {skipped_bytes} bytes skipped; kubectl sky logs -n {log.namespace} {log.name} has all of them]")
         self._offset = end - LIMIT_BYTES
 
-    async def _piece(self, source: Source, api: SkyClusterApi, **range_: int) -> LogPiece:
-        return await api.log(source.namespace, source.name, uid=source.uid, attempt=self.attempt, **range_)
+    async def _piece(self, log: Log, api: SkyClusterApi, **range_: int) -> LogPiece:
+        from skyoperator_provider.hooks.logs import Place  # noqa: PLC0415 - it loads Kubernetes; parsing a DAG must not
+
+        return await api.log(log.namespace, log.name, Place(log.uid, self.attempt, **range_))
 
     def _begin(self, attempt: int | None) -> None:
         self.attempt, self._offset, self._lines = attempt, 0, Lines()

@@ -16,8 +16,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from contextvars import Context
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -28,7 +28,7 @@ from skyoperator_provider.errors import ApiError
 from skyoperator_provider.skycluster import brief
 
 if TYPE_CHECKING:
-    from skyoperator_provider.hooks.skycluster import LogPiece
+    from skyoperator_provider.hooks.logs import LogPiece, Place
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ PAGE: Final = 50
 READS_AT_ONCE: Final = 16
 """First looks that one feed takes at a time: a triggerer that starts again begins with a thousand."""
 DELETIONS_AT_ONCE: Final = 16
+SOURCE_SECONDS: Final = 60.0
+"""How long a change of an Airflow connection may go unnoticed by those who begin to wait."""
 ATTEMPTS_WITHOUT_LOGIN: Final = 3
 """How often a 401 is met with new credentials before it counts as final."""
 ATTEMPTS_AT_VERSION: Final = 3
@@ -80,21 +82,19 @@ class SkyClusterApi(Protocol):
     async def delete(self, namespace: str, name: str, *, uid: str, resource_version: str) -> None:
         """Delete this object in this version. Raises ChangedError if it is not that any more; nothing if there is none."""
 
-    async def log(
-        self,
-        namespace: str,
-        name: str,
-        *,
-        uid: str,
-        offset_bytes: int = 0,
-        limit_bytes: int | None = None,
-        tail_lines: int | None = None,
-        attempt: int | None = None,
-    ) -> LogPiece:
-        """Return the log from that byte on, escape sequences and all, or its last lines."""
+    async def log(self, namespace: str, name: str, place: Place) -> LogPiece:
+        """Return a piece of a log, escape sequences and all."""
 
 
 Connect = Callable[[], AbstractAsyncContextManager[SkyClusterApi]]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """How an API is reached, and with whom."""
+
+    key: Key
+    connect: Connect
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,23 +333,74 @@ class Feed:
 
 
 @dataclass(slots=True)
-class Watches:
-    """The feeds of one event loop."""
+class _Known:
+    """A source, and until when it is believed."""
 
-    pace: Pace = field(default_factory=Pace)
-    deletions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(DELETIONS_AT_ONCE))
-    """For who deletes: a thousand tasks may be cleared at one time, and each opens a connection of its own for it."""
-    _feeds: dict[Key, Feed] = field(init=False, default_factory=dict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    source: Source | None = None
+    until: float = 0.0
+
+
+@dataclass(slots=True)
+class _Client:
+    """A client that is open, and for how many."""
+
+    api: SkyClusterApi
+    stack: AsyncExitStack
+    users: int = 0
+
+
+class Watches:
+    """The feeds of one event loop, and what else is better shared by many than done by each."""
+
+    def __init__(self, pace: Pace | None = None) -> None:
+        self.pace = pace or Pace()
+        self.deletions = asyncio.Semaphore(DELETIONS_AT_ONCE)
+        """For who deletes: a thousand tasks may be cleared at one time."""
+        self._feeds: dict[Key, Feed] = {}
+        self._sources: dict[Hashable, _Known] = {}
+        self._clients: dict[Key, _Client] = {}
+        self._opening = asyncio.Lock()
+
+    async def source(self, who: Hashable, find: Callable[[], Awaitable[Source]]) -> Source:
+        """Return how the API is reached, found once a minute for all who are the same.
+
+        It takes a question to Airflow and, where the kubeconfig names no authority, 80 ms that block the loop (ssl.create_default_context).
+        Raises what `find` raises.
+        """
+        now = asyncio.get_running_loop().time()
+        self._sources = {other: known for other, known in self._sources.items() if known.until > now or known.lock.locked()}
+        known = self._sources.setdefault(who, _Known())
+        async with known.lock:
+            if known.source is None:
+                known.source = await find()
+                known.until = asyncio.get_running_loop().time() + SOURCE_SECONDS
+            return known.source
 
     @asynccontextmanager
-    async def subscribe(self, key: Key, name: str, connect: Connect) -> AsyncIterator[Subscription]:
-        """Yield a subscription to one object, with its first state known. `connect` is asked for a client if there is no feed yet.
+    async def client(self, source: Source) -> AsyncIterator[SkyClusterApi]:
+        """Yield a client that all who ask for it at the same time share; the last one closes it. Raises what connecting raises."""
+        async with self._opening:
+            client = self._clients.get(source.key)
+            if client is None:
+                stack = AsyncExitStack()
+                client = self._clients[source.key] = _Client(await stack.enter_async_context(source.connect()), stack)
+            client.users += 1
+        try:
+            yield client.api
+        finally:
+            client.users -= 1
+            if not client.users:
+                del self._clients[source.key]
+                await client.stack.aclose()
 
-        Raises ApiError.
-        """
+    @asynccontextmanager
+    async def subscribe(self, source: Source, name: str) -> AsyncIterator[Subscription]:
+        """Yield a subscription to one object, with its first state known. Raises ApiError."""
+        key = source.key
         feed = self._feeds.get(key)
         if feed is None or feed.has_failed:
-            feed = self._feeds[key] = Feed(key.namespace, connect, self.pace)
+            feed = self._feeds[key] = Feed(key.namespace, source.connect, self.pace)
         subscription = feed.add(name)
         try:
             await feed.read(subscription)

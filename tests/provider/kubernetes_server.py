@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from kubernetes_asyncio.client import Configuration
 from skyoperator_provider.errors import ApiError
+from skyoperator_provider.hooks.logs import Place
 
 from tests.provider.scripted_api import NAMESPACE, ScriptedApi
 
@@ -51,7 +52,7 @@ async def serving(answer: Handler) -> AsyncIterator[Server]:
     server = Server(answer)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.handle)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -113,16 +114,9 @@ async def _log(api: ScriptedApi, request: web.Request) -> web.Response:
     def number(key: str) -> int | None:
         return int(request.query[key]) if key in request.query else None
 
-    piece = await api.log(
-        NAMESPACE,
-        "train",
-        uid=request.query["uid"],
-        offset_bytes=number("offsetBytes") or 0,
-        limit_bytes=number("limitBytes"),
-        tail_lines=number("tailLines"),
-        attempt=number("attempt"),
-    )
+    place = Place(request.query["uid"], number("attempt"), number("offsetBytes") or 0, number("limitBytes"), number("tailLines"))
+    piece = await api.log(NAMESPACE, "train", place)
     if piece.next_offset_bytes is None:
-        return status_of(404, "NotFound", piece.message, group="logs.skyoperator.dev", kind="skyclusters")
+        return status_of(404, "NotFound", piece.message, name="train", kind="skyclusters")
     headers = {"Skyoperator-Next-Offset": str(piece.next_offset_bytes), "Skyoperator-Log-State": piece.state}
     return web.Response(body=piece.data, headers=headers)

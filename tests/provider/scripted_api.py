@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 from skyoperator_provider.errors import ApiError, ChangedError
-from skyoperator_provider.hooks.skycluster import LogPiece
+from skyoperator_provider.hooks.logs import LogPiece, Place
 from skyoperator_provider.watches import Page
 
 Json = dict[str, Any]
@@ -41,8 +41,7 @@ class ScriptedApi:
         self.watched_from: list[str] = []
         self.contexts: list[contextvars.Context] = []
         self.logs: dict[int, bytes] = {}
-        self.ended_logs: set[int] = set()
-        self.log_calls: list[Json] = []
+        self.log_calls: list[Place] = []
         self._moved = asyncio.Event()
         self._interruptions = 0
         self._interruption: ApiError | None = None
@@ -175,29 +174,19 @@ class ScriptedApi:
         finally:
             self.open_watches -= 1
 
-    async def log(
-        self,
-        namespace: str,
-        name: str,
-        *,
-        uid: str,
-        offset_bytes: int = 0,
-        limit_bytes: int | None = None,
-        tail_lines: int | None = None,
-        attempt: int | None = None,
-    ) -> LogPiece:
-        self.log_calls.append({"offset": offset_bytes, "limit": limit_bytes, "tail": tail_lines, "attempt": attempt})
+    async def log(self, namespace: str, name: str, place: Place) -> LogPiece:
+        self.log_calls.append(place)
         await self._answered("log")
-        assert attempt is not None
-        assert uid == self.objects[name]["metadata"]["uid"]
-        log = self.logs.get(attempt)
+        assert place.attempt is not None
+        assert place.uid == self.objects[name]["metadata"]["uid"]
+        log = self.logs.get(place.attempt)
         if log is None:
             return LogPiece(b"", None, "absent", "there is no log")
-        if offset_bytes > len(log):
+        if place.offset_bytes > len(log):
             raise ApiError("offsetBytes is beyond the end", status=HTTPStatus.BAD_REQUEST)
-        begin = len(log) if tail_lines == 0 else offset_bytes
-        end = len(log) if limit_bytes is None else min(begin + limit_bytes, len(log))
-        return LogPiece(log[begin:end], end, "complete" if attempt in self.ended_logs else "live", "")
+        begin = len(log) if place.tail_lines == 0 else place.offset_bytes
+        end = len(log) if place.limit_bytes is None else min(begin + place.limit_bytes, len(log))
+        return LogPiece(log[begin:end], end, "live", "")
 
     def _tell(self, type_: str, found: Json) -> None:
         self.changes.append((self.version, {"type": type_, "object": deepcopy(found)}))

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from skyoperator_provider.errors import ApiError
-from skyoperator_provider.tail import FAILURES_TO_TELL, LIMIT_BYTES, LONGEST_LINE_BYTES, Lines, Source, Tail, source_of
+from skyoperator_provider.tail import FAILURES_TO_TELL, LIMIT_BYTES, LONGEST_LINE_BYTES, Lines, Log, Tail, log_of
 
 from tests.provider.scripted_api import ScriptedApi
 
-SOURCE = Source("ml", "train", "uid-of-train", 1)
+LOG = Log("ml", "train", "uid-of-train", 1)
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Reader:
     async def look(self, attempt: int | None = 1) -> list[str]:
         """Return what one look shows."""
         self.shown.clear()
-        await self.tail.look(Source("ml", "train", "uid-of-train", attempt), self._client)
+        await self.tail.look(Log("ml", "train", "uid-of-train", attempt), self._client)
         return list(self.shown)
 
     async def _client(self) -> ScriptedApi:
@@ -195,7 +195,7 @@ async def test_a_log_that_is_not_there_yet_is_nothing_to_tell(reader: Reader) ->
 async def test_an_api_that_does_not_answer_is_left(reader: Reader) -> None:
     reader.api.held["log"] = asyncio.Event()
     for _ in range(FAILURES_TO_TELL):
-        await reader.tail.look(SOURCE, reader._client, at_most_seconds=0.0)
+        await reader.tail.look(LOG, reader._client, at_most_seconds=0.0)
     assert len(reader.warned) == 1
 
 
@@ -223,5 +223,5 @@ async def test_a_quiet_log_is_looked_at_less_often(reader: Reader) -> None:
 )
 def test_there_is_a_log_as_soon_as_there_is_a_job(status: dict[str, object], attempt: int | None) -> None:
     metadata = {"name": "train", "namespace": "ml", "uid": "u"}
-    assert source_of({"metadata": metadata, "status": status}) == Source("ml", "train", "u", attempt)
-    assert source_of({"metadata": metadata}).attempt is None
+    assert log_of({"metadata": metadata, "status": status}) == Log("ml", "train", "u", attempt)
+    assert log_of({"metadata": metadata}).attempt is None

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
@@ -23,7 +22,7 @@ from skyoperator_provider.errors import ApiError
 from skyoperator_provider.identity import OWNER_TRY
 from skyoperator_provider.triggers import skycluster as module
 from skyoperator_provider.triggers.skycluster import SkyClusterTrigger
-from skyoperator_provider.watches import Key, Pace, SkyClusterApi, watches
+from skyoperator_provider.watches import Key, Pace, Source, watches
 
 from tests.provider.kubernetes_server import served, serving
 from tests.provider.scripted_api import NAMESPACE, ScriptedApi, until
@@ -36,11 +35,8 @@ class ScriptedTrigger(SkyClusterTrigger):
 
     api: ScriptedApi
 
-    def _client(self) -> AbstractAsyncContextManager[SkyClusterApi]:
-        return self.api.connect()
-
-    async def _key(self) -> Key:
-        return Key("https://kubernetes", "credentials", self.namespace)
+    async def _find_source(self) -> Source:
+        return Source(Key("https://kubernetes", "credentials", self.namespace), self.api.connect)
 
 
 @pytest.fixture
@@ -53,7 +49,7 @@ async def _nothing_is_left(api: ScriptedApi) -> AsyncIterator[None]:
     watches().pace = Pace(first_pause_seconds=0.0, longest_pause_seconds=0.0, short_watch_seconds=0.0)
     yield
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    assert (api.open_watches, api.open_clients, watches()._feeds) == (0, 0, {})
+    assert (api.open_watches, api.open_clients, watches()._feeds, watches()._clients) == (0, 0, {}, {})
 
 
 @pytest.fixture(autouse=True)
@@ -254,7 +250,7 @@ async def test_a_connection_that_can_not_be_read_is_an_error(api: ScriptedApi, l
     """Bug: the trigger fails with a traceback, Airflow fails the task, and what it made runs on."""
 
     class Broken(ScriptedTrigger):
-        async def _key(self) -> Key:
+        async def _find_source(self) -> Source:
             raise FileNotFoundError("/kubeconfig")
 
     this = Broken(name="train", namespace=NAMESPACE, wait_for="complete", kubernetes_conn_id="c")
@@ -395,15 +391,15 @@ async def test_a_kill_ends_in_time_if_nobody_answers(api: ScriptedApi, logged: l
     assert logged == ["ERROR Could not delete SkyCluster ml/train: its own deadline ends it"]
 
 
-async def test_a_hundred_kills_do_not_open_a_hundred_connections(api: ScriptedApi, logged: list[str]) -> None:
+async def test_a_hundred_kills_share_one_client_and_take_turns(api: ScriptedApi, logged: list[str]) -> None:
     for number in range(100):
         api.put(f"job-{number}", annotations={OWNER_TRY: "1"})
     api.held["get"] = asyncio.Event()
     killing = [asyncio.create_task(trigger(api, name=f"job-{n}", uid=f"uid-of-job-{n}").on_kill()) for n in range(100)]
-    await until(lambda: api.open_clients == 16)
+    await until(lambda: api.calls["get"] == 16)
     for _ in range(100):
         await asyncio.sleep(0)
-    assert api.open_clients == 16
+    assert (api.open_clients, api.calls["connect"], api.calls["get"]) == (1, 1, 16)
     api.held["get"].set()
     await asyncio.gather(*killing)
     assert api.objects == {}

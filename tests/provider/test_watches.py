@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skyoperator_provider.errors import ApiError
 from skyoperator_provider.skycluster import WaitFor, verdict
-from skyoperator_provider.watches import PAGE, Key, Pace, Subscription, Watches, watches
+from skyoperator_provider.watches import PAGE, Key, Pace, Source, Subscription, Watches, watches
 
 from tests.provider.scripted_api import NAMESPACE, ScriptedApi, until
 
@@ -41,7 +41,7 @@ async def shared(api: ScriptedApi) -> AsyncIterator[Watches]:
 
 
 async def end_of(shared: Watches, api: ScriptedApi, name: str) -> str:
-    async with shared.subscribe(KEY, name, api.connect) as subscription:
+    async with shared.subscribe(Source(KEY, api.connect), name) as subscription:
         while True:
             end = verdict(await subscription.next(), WaitFor.COMPLETE)
             if end is not None:
@@ -81,7 +81,7 @@ async def test_a_thousand_wait_on_one_watch_and_half_of_them_leave(api: Scripted
 
 async def test_each_sees_its_own_object_without_its_spec(api: ScriptedApi, shared: Watches) -> None:
     api.put("mine", {"Accepted": "True"})
-    async with shared.subscribe(KEY, "mine", api.connect) as subscription:
+    async with shared.subscribe(Source(KEY, api.connect), "mine") as subscription:
         first = await subscription.next()
         assert first is not None
         assert set(first) == {"metadata", "status"}
@@ -95,7 +95,7 @@ async def test_each_sees_its_own_object_without_its_spec(api: ScriptedApi, share
 
 async def test_who_does_not_look_finds_the_newest_state_only(api: ScriptedApi, shared: Watches) -> None:
     api.put("mine")
-    async with shared.subscribe(KEY, "mine", api.connect) as subscription:
+    async with shared.subscribe(Source(KEY, api.connect), "mine") as subscription:
         await subscription.next()
         for number in range(500):
             newest = api.put("mine", status={"phase": f"phase {number}"})
@@ -119,7 +119,7 @@ async def test_the_feed_inherits_no_context_of_who_comes_first(api: ScriptedApi,
 
     async def come(mark: str) -> None:
         MARK.set(mark)
-        async with shared.subscribe(KEY, "mine", api.connect) as subscription:
+        async with shared.subscribe(Source(KEY, api.connect), "mine") as subscription:
             await subscription.next()
             assert MARK.get() == mark
 
@@ -131,7 +131,7 @@ async def test_a_change_while_the_first_look_is_under_way_is_not_lost(api: Scrip
     """Bug: subscribing after the look loses what happens between them for ever."""
     api.put("mine")
     api.put("other")
-    async with shared.subscribe(KEY, "other", api.connect):
+    async with shared.subscribe(Source(KEY, api.connect), "other"):
         await until(lambda: api.open_watches == 1)
         api.held["get"] = asyncio.Event()
         waiting = asyncio.create_task(end_of(shared, api, "mine"))
@@ -159,7 +159,7 @@ async def test_made_after_a_list_began_is_no_absence(api: ScriptedApi, shared: W
     other = asyncio.create_task(end_of(shared, api, "other"))
     await until(lambda: api.calls["list"] == 1)
     api.put("mine", {"Accepted": "True"})
-    async with shared.subscribe(KEY, "mine", api.connect) as subscription:
+    async with shared.subscribe(Source(KEY, api.connect), "mine") as subscription:
         assert await subscription.next() is not None
         api.held["list"].set()
         await until(lambda: api.open_watches == 1)
@@ -171,7 +171,7 @@ async def test_what_comes_late_or_twice_changes_nothing(api: ScriptedApi, shared
     before = api.put("mine", uid="before")
     api.remove("mine")
     api.put("mine", uid="now")
-    async with shared.subscribe(KEY, "mine", api.connect) as subscription:
+    async with shared.subscribe(Source(KEY, api.connect), "mine") as subscription:
         now = await subscription.next()
         assert now is not None
         await until(lambda: api.open_watches == 1)
@@ -273,7 +273,7 @@ async def test_credentials_that_expire_are_met_with_a_new_client_but_not_for_eve
     api.put("mine")
     expired = ApiError("Unauthorized", status=HTTPStatus.UNAUTHORIZED)
     api.faults["watch"].append(expired)
-    async with shared.subscribe(KEY, "mine", api.connect):
+    async with shared.subscribe(Source(KEY, api.connect), "mine"):
         await until(lambda: api.open_watches == 1)
     assert api.calls["connect"] == 2
     api.forever["watch"] = expired
@@ -316,12 +316,12 @@ async def test_a_first_look_that_fails_is_taken_again(api: ScriptedApi, shared: 
 async def test_the_last_one_out_ends_the_feed_and_the_next_one_begins_another(api: ScriptedApi, shared: Watches) -> None:
     api.put("mine")
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(shared.subscribe(KEY, "mine", api.connect))
-        async with shared.subscribe(KEY, "mine", api.connect):
+        await stack.enter_async_context(shared.subscribe(Source(KEY, api.connect), "mine"))
+        async with shared.subscribe(Source(KEY, api.connect), "mine"):
             await until(lambda: api.open_watches == 1)
         assert api.open_watches == 1
     assert (api.open_watches, api.open_clients) == (0, 0)
-    async with shared.subscribe(KEY, "mine", api.connect) as subscription:
+    async with shared.subscribe(Source(KEY, api.connect), "mine") as subscription:
         assert await subscription.next() is not None
     assert api.calls["connect"] == 2
 
@@ -329,7 +329,7 @@ async def test_the_last_one_out_ends_the_feed_and_the_next_one_begins_another(ap
 async def test_credentials_and_namespaces_are_not_mixed(api: ScriptedApi, shared: Watches) -> None:
     api.put("mine")
     other = Key(KEY.host, "others", KEY.namespace)
-    async with shared.subscribe(KEY, "mine", api.connect), shared.subscribe(other, "mine", api.connect):
+    async with shared.subscribe(Source(KEY, api.connect), "mine"), shared.subscribe(Source(other, api.connect), "mine"):
         await until(lambda: api.open_watches == 2)
     assert api.calls["connect"] == 2
 
@@ -346,7 +346,7 @@ async def test_cancelled_while_the_client_is_opened_leaves_nothing(api: Scripted
 
 async def test_a_timeout_around_next_loses_no_state(api: ScriptedApi, shared: Watches) -> None:
     api.put("mine")
-    async with shared.subscribe(KEY, "mine", api.connect) as subscription:
+    async with shared.subscribe(Source(KEY, api.connect), "mine") as subscription:
         await subscription.next()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):

@@ -15,22 +15,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
-from functools import cached_property
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from skyoperator_provider.errors import ApiError, ChangedError
 from skyoperator_provider.identity import OWNER_TRY
 from skyoperator_provider.skycluster import WaitFor, verdict
-from skyoperator_provider.tail import Tail, source_of
-from skyoperator_provider.watches import Key, SkyClusterApi, Subscription, watches
-
-if TYPE_CHECKING:
-    from skyoperator_provider.hooks.skycluster import AsyncSkyClusterHook
+from skyoperator_provider.tail import Tail, log_of
+from skyoperator_provider.watches import SkyClusterApi, Source, Subscription, watches
 
 Json = dict[str, Any]
 
@@ -148,7 +144,7 @@ class SkyClusterTrigger(BaseTrigger):
             if self._seconds_left() <= 0:
                 return self._timed_out()
             if self._tail is not None and body is not None and self._tail.seconds_left <= 0:
-                await self._tail.look(source_of(body), subscription.api, at_most_seconds=self._seconds_left())
+                await self._tail.look(log_of(body), subscription.api, at_most_seconds=self._seconds_left())
             try:
                 async with asyncio.timeout(self._pause_seconds(body)):
                     body = await subscription.next()
@@ -198,30 +194,27 @@ class SkyClusterTrigger(BaseTrigger):
             "log_attempt": self.log_attempt if tail is None else tail.attempt,
         }
 
-    @cached_property
-    def _hook(self) -> AsyncSkyClusterHook:
-        from skyoperator_provider.hooks.skycluster import AsyncSkyClusterHook  # noqa: PLC0415 - it loads Kubernetes; parsing a DAG must not
+    async def _source(self) -> Source:
+        """Return how the API is reached. Tasks of one DAG share it; a connection of another team's may have the same name."""
+        who = (getattr(self.task_instance, "dag_id", None), self.kubernetes_conn_id, self.config_file, self.namespace)
+        return await watches().source(who, self._find_source)
 
-        return AsyncSkyClusterHook(conn_id=self.kubernetes_conn_id, config_file=self.config_file)
+    async def _find_source(self) -> Source:
+        """Raises what reading the connection raises."""
+        from skyoperator_provider.async_api import connected, key_of  # noqa: PLC0415 - it loads Kubernetes; parsing a DAG must not
+        from skyoperator_provider.hooks.skycluster import AsyncSkyClusterHook  # noqa: PLC0415 - likewise
 
-    def _client(self) -> AbstractAsyncContextManager[SkyClusterApi]:
-        from skyoperator_provider.async_api import connected  # noqa: PLC0415 - likewise
-
-        return connected(self._hook.get_conn())
-
-    async def _key(self) -> Key:
-        """Return with whom a watch can be shared. Raises what reading the connection raises."""
-        from skyoperator_provider.async_api import key_of  # noqa: PLC0415 - likewise
-
-        async with self._hook.get_conn() as client:
+        hook = AsyncSkyClusterHook(conn_id=self.kubernetes_conn_id, config_file=self.config_file)
+        async with hook.get_conn() as client:
             # cncf's hook asks a program of the kubeconfig (aws, gke) for a new token whenever it makes a client.
-            is_renewed = getattr(self._hook, "_is_exec_auth", None)
+            is_renewed = getattr(hook, "_is_exec_auth", None)
             renewed_by = f"{self.kubernetes_conn_id}\n{self.config_file}" if is_renewed else ""
-            return key_of(client.configuration, self.namespace, renewed_by=renewed_by)
+            key = key_of(client.configuration, self.namespace, renewed_by=renewed_by)
+        return Source(key, lambda: connected(hook.get_conn()))
 
     @asynccontextmanager
     async def _subscribed(self) -> AsyncIterator[Subscription]:
-        async with watches().subscribe(await self._key(), self.name, self._client) as subscription:
+        async with watches().subscribe(await self._source(), self.name) as subscription:
             yield subscription
 
     async def on_kill(self) -> None:
@@ -229,8 +222,9 @@ class SkyClusterTrigger(BaseTrigger):
         if self._has_fired or self.on_kill_action != "delete" or self.uid is None:
             return
         try:
-            async with asyncio.timeout(KILL_SECONDS), watches().deletions, self._client() as api:
-                await self._delete(api, self.uid)
+            async with asyncio.timeout(KILL_SECONDS):
+                async with watches().client(await self._source()) as api, watches().deletions:
+                    await self._delete(api, self.uid)
         except Exception:
             self.log.exception("Could not delete SkyCluster %s/%s: its own deadline ends it", self.namespace, self.name)
 

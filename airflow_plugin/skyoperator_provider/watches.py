@@ -266,7 +266,8 @@ class Feed:
         if failure.status == HTTPStatus.GONE or self._failures >= ATTEMPTS_AT_VERSION:
             self._version = ""
         if self._pace.is_final(failure, self._failures):
-            self._give_up(failure)
+            tried = f" (tried {self._failures} times)" if self._failures > 1 else ""
+            self._give_up(ApiError(f"{failure}{tried}", status=failure.status, reason=failure.reason))
             return
         logger.info("%s. Trying again (%d of %d).", failure, self._failures, self._pace.attempts)
         await asyncio.sleep(self._pace.pause_seconds(self._failures))

@@ -30,8 +30,8 @@ class ScriptedApi:
         self.objects: dict[str, Json] = {}
         self.changes: list[tuple[int, Json]] = []
         self.calls: Counter[str] = Counter()
-        self.faults: defaultdict[str, deque[ApiError | Exception]] = defaultdict(deque)
-        """By method: raised by the next calls of it, one each."""
+        self.faults: defaultdict[str, deque[Exception | None]] = defaultdict(deque)
+        """By method: raised by the next calls of it, one each; None is no fault."""
         self.forever: dict[str, ApiError] = {}
         self.held: dict[str, asyncio.Event] = {}
         """By method: what a call waits for after it has looked, and before it answers."""
@@ -200,8 +200,9 @@ class ScriptedApi:
         self._raise(method)
 
     def _raise(self, method: str) -> None:
-        if self.faults[method]:
-            raise self.faults[method].popleft()
+        fault = self.faults[method].popleft() if self.faults[method] else None
+        if fault is not None:
+            raise fault
         if method in self.forever:
             raise self.forever[method]
 

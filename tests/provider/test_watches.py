@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skyoperator_provider import watches as module
 from skyoperator_provider.errors import ApiError
 from skyoperator_provider.skycluster import WaitFor, verdict
 from skyoperator_provider.watches import PAGE, Key, Pace, Source, Subscription, Watches, watches
@@ -220,6 +221,17 @@ async def test_after_a_410_everything_is_listed_anew(api: ScriptedApi, shared: W
     assert api.calls["list"] == 2
 
 
+async def test_a_list_that_expires_between_its_pages_is_begun_anew(api: ScriptedApi, shared: Watches) -> None:
+    for number in range(2 * PAGE + 1):
+        api.put(f"job-{number:03}")
+    api.faults["list"].extend([None, ApiError("the continue parameter is too old", status=HTTPStatus.GONE)])
+    waiting = asyncio.create_task(end_of(shared, api, "job-100"))
+    await until(lambda: api.open_watches == 1)
+    assert api.calls["list"] == 2 + 3
+    api.remove("job-100")
+    assert await waiting == "gone"
+
+
 async def test_a_gap_with_changes_in_order_ends_right(api: ScriptedApi, shared: Watches) -> None:
     api.put("mine")
     waiting = asyncio.create_task(end_of(shared, api, "mine"))
@@ -248,7 +260,7 @@ async def test_a_missing_right_is_told_to_all_at_once(api: ScriptedApi, shared: 
 async def test_failures_in_a_row_are_counted_and_given_up(api: ScriptedApi, shared: Watches) -> None:
     api.put("mine")
     api.forever["watch"] = LOST
-    with pytest.raises(ApiError, match="connection lost"):
+    with pytest.raises(ApiError, match=r"connection lost \(tried 20 times\)"):
         await end_of(shared, api, "mine")
     assert api.calls["watch"] == AT_ONCE.attempts
     api.forever.clear()
@@ -362,6 +374,62 @@ async def test_a_feed_that_somebody_stops_says_so(api: ScriptedApi, shared: Watc
     shared._feeds[KEY]._task.cancel()
     with pytest.raises(ApiError, match="was stopped"):
         await waiting
+
+
+async def test_a_source_is_found_once_for_all_who_are_the_same(api: ScriptedApi) -> None:
+    """Bug: a triggerer that starts asks Airflow for the same connection a thousand times."""
+    shared, going = Watches(), asyncio.Event()
+    found: list[int] = []
+
+    async def find() -> Source:
+        found.append(len(found))
+        await going.wait()
+        return Source(KEY, api.connect)
+
+    asking = [asyncio.create_task(shared.source(who, find)) for who in ("a", "a", "a", "b")]
+    await asyncio.sleep(0)
+    asking[0].cancel()
+    await asyncio.sleep(0)
+    going.set()
+    sources = await asyncio.gather(*asking, return_exceptions=True)
+    assert isinstance(sources[0], asyncio.CancelledError)
+    assert sources[1] is sources[2] is not sources[3]
+    assert len(found) == 3, "the first who asked was cancelled, so the second asked anew"
+    assert await shared.source("a", find) is sources[1]
+
+
+async def test_a_source_is_not_believed_for_ever(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SOURCE_SECONDS", 0.0)
+    shared = Watches()
+
+    async def find() -> Source:
+        return Source(KEY, api.connect)
+
+    async def fail() -> Source:
+        raise FileNotFoundError("/kubeconfig")
+
+    first = await shared.source("a", find)
+    assert await shared.source("a", find) is not first
+    with pytest.raises(FileNotFoundError):
+        await shared.source("b", fail)
+    assert await shared.source("b", find) is not None
+    assert len(shared._sources) == 1, "what is too old is forgotten"
+
+
+async def test_a_client_is_shared_and_the_last_one_closes_it(api: ScriptedApi) -> None:
+    shared, source = Watches(), Source(KEY, api.connect)
+    async with AsyncExitStack() as stack:
+        one = await stack.enter_async_context(shared.client(source))
+        async with shared.client(source) as other:
+            assert one is other
+        assert api.open_clients == 1
+    assert (api.open_clients, api.calls["connect"]) == (0, 1)
+    api.faults["connect"].append(LOST)
+    with pytest.raises(ApiError):
+        async with shared.client(source):
+            pass
+    async with shared.client(source):
+        assert api.open_clients == 1
 
 
 def test_each_loop_has_its_own_watches_and_takes_them_along() -> None:

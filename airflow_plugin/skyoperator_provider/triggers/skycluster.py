@@ -70,6 +70,8 @@ class SkyClusterTrigger(BaseTrigger):
         logging_interval_seconds: float = 10.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        if on_kill_action not in {"delete", "keep"}:
+            raise ValueError(f"on_kill_action must be delete or keep, not {on_kill_action!r}")
         self.name = name
         self.namespace = namespace
         self.uid = uid
@@ -219,7 +221,7 @@ class SkyClusterTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Delete the object, for the task was marked or cleared. Airflow 3.3 and later call this, then and only then."""
-        if self._has_fired or self.on_kill_action != "delete" or self.uid is None:
+        if not self._is_to_delete or self.uid is None:
             return
         try:
             async with asyncio.timeout(KILL_SECONDS):
@@ -230,7 +232,7 @@ class SkyClusterTrigger(BaseTrigger):
 
     async def cleanup(self) -> None:
         """Delete the object if the task was killed, on an Airflow that calls no on_kill."""
-        if IS_TOLD_OF_KILLS or self._has_fired or self._is_timed_out():
+        if IS_TOLD_OF_KILLS or not self._is_to_delete or self._is_timed_out():
             return
         try:
             is_killed = await self.safe_to_cancel()
@@ -239,6 +241,11 @@ class SkyClusterTrigger(BaseTrigger):
             return
         if is_killed:
             await self.on_kill()
+
+    @property
+    def _is_to_delete(self) -> bool:
+        """After the event the object is the worker's to delete; without a uid it is not known whose it is."""
+        return self.on_kill_action == "delete" and self.uid is not None and not self._has_fired
 
     async def safe_to_cancel(self) -> bool:
         """Tell whether the task was killed: it is deferred no more. With a triggerer that restarts it still is.

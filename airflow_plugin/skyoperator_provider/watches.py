@@ -292,8 +292,7 @@ class Feed:
             self._has_api_or_error.clear()
 
     async def _list(self, api: SkyClusterApi) -> str:
-        """Offer what there is, and to those who waited before it began, that theirs is not there. Returns the version it is of."""
-        waiting = [subscription for subscriptions in self._subscriptions.values() for subscription in subscriptions]
+        """Offer what there is, and to the others that theirs is not there. Returns the version it is of."""
         names: set[str] = set()
         page = Page((), "", "")
         while not page.resource_version or page.continue_:
@@ -301,8 +300,8 @@ class Feed:
             for item in page.items:
                 names.add(item["metadata"]["name"])
                 self._offer(item)
-        for subscription in waiting:
-            if subscription.name not in names:
+        for name in self._subscriptions.keys() - names:
+            for subscription in self._subscriptions[name]:
                 subscription.offer(None, page.resource_version)
         return page.resource_version
 

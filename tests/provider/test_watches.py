@@ -94,6 +94,15 @@ async def test_each_sees_its_own_object_without_its_spec(api: ScriptedApi, share
         assert "spec" not in second
 
 
+async def test_a_first_look_keeps_no_spec_either(api: ScriptedApi, shared: Watches) -> None:
+    api.put("mine")
+    api.held["list"] = asyncio.Event()
+    async with shared.subscribe(Source(KEY, api.connect), "mine") as subscription:
+        first = await subscription.next()
+        assert first is not None
+        assert "spec" not in first
+
+
 async def test_who_does_not_look_finds_the_newest_state_only(api: ScriptedApi, shared: Watches) -> None:
     api.put("mine")
     async with shared.subscribe(Source(KEY, api.connect), "mine") as subscription:
@@ -266,6 +275,29 @@ async def test_failures_in_a_row_are_counted_and_given_up(api: ScriptedApi, shar
     api.forever.clear()
     api.put("mine", {"Complete": "True"})
     assert await end_of(shared, api, "mine") == "reached"
+
+
+async def test_a_version_that_no_watch_can_begin_at_is_given_up(api: ScriptedApi, shared: Watches) -> None:
+    """Bug: after etcd was restored from a backup, a version from the future is asked for until everybody has failed."""
+    api.put("mine")
+    api.faults["watch"].extend([ApiError("Too large resource version", status=504)] * 3)
+    waiting = asyncio.create_task(end_of(shared, api, "mine"))
+    await until(lambda: api.open_watches == 1)
+    assert (api.calls["watch"], api.calls["list"]) == (4, 2)
+    api.put("mine", {"Complete": "True"})
+    assert await waiting == "reached"
+
+
+async def test_who_comes_after_a_feed_has_given_up_gets_another(api: ScriptedApi, shared: Watches) -> None:
+    api.put("mine")
+    api.faults["watch"].append(FORBIDDEN)
+    async with shared.subscribe(Source(KEY, api.connect), "mine") as failed:
+        await failed.next()
+        with pytest.raises(ApiError):
+            await failed.next()
+        api.put("mine", {"Complete": "True"})
+        assert await end_of(shared, api, "mine") == "reached"
+    assert shared._feeds == {}
 
 
 async def test_failures_between_successes_are_not_counted(api: ScriptedApi, shared: Watches) -> None:

@@ -128,7 +128,7 @@ class SkyClusterTrigger(BaseTrigger):
         """Raises ApiError, and whatever reading the connection raises."""
         async with AsyncExitStack() as stack:
             try:
-                async with asyncio.timeout(max(self._seconds_left(), FIRST_LOOK_SECONDS)) as deadline:
+                async with asyncio.timeout(_finite(max(self._seconds_left(), FIRST_LOOK_SECONDS))) as deadline:
                     subscription = await stack.enter_async_context(self._subscribed())
                     body = await subscription.next()
             except TimeoutError:
@@ -172,8 +172,7 @@ class SkyClusterTrigger(BaseTrigger):
             waits.append(self._missing_at - asyncio.get_running_loop().time())
         elif self._tail is not None:
             waits.append(self._tail.seconds_left)
-        soonest = min(waits)
-        return None if soonest == float("inf") else max(soonest, 0.0)
+        return _finite(max(min(waits), 0.0))
 
     def _seconds_left(self) -> float:
         return float("inf") if self.deadline_epoch_seconds is None else self.deadline_epoch_seconds - time.time()
@@ -293,6 +292,11 @@ class SkyClusterTrigger(BaseTrigger):
             return
         await api.delete(self.namespace, self.name, uid=uid, resource_version=body["metadata"]["resourceVersion"])
         self.log.info("Deleted SkyCluster %s/%s: its task was killed", self.namespace, self.name)
+
+
+def _finite(seconds: float) -> float | None:
+    """Return it as asyncio.timeout takes it: not each event loop can wait for infinity."""
+    return None if seconds == float("inf") else seconds
 
 
 def _why_kept(body: Json | None, uid: str, owner_try: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from hashlib import sha256
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from skyoperator_provider.errors import ApiError, ChangedError, ObjectExistsError, SkyClusterRejectedError
 from skyoperator_provider.hooks.api import RETRY_AFTER_LIMIT_SECONDS, Answer
@@ -59,7 +60,7 @@ def hook(server: HttpApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[SkyCluste
     hook = SkyClusterHook()
     hook.pauses_seconds = (0.0, 0.0, 0.0)
     yield hook
-    hook.api_client.rest_client.pool_manager.clear()
+    hook.api.close()
 
 
 def slept(hook: SkyClusterHook) -> list[float]:
@@ -107,6 +108,8 @@ def test_names_are_no_paths(hook: SkyClusterHook, server: HttpApi) -> None:
     server.will(NOT_FOUND)
     hook.read("../../x", "a/log?b")
     assert server.asked[0].path == "/apis/skyoperator.dev/v1alpha1/namespaces/..%2F..%2Fx/skyclusters/a%2Flog%3Fb"
+    hook.read_log("../x", "a/log?b", uid="u1")
+    assert server.asked[1].path == "/apis/logs.skyoperator.dev/v1alpha1/namespaces/..%2Fx/skyclusters/a%2Flog%3Fb/log"
 
 
 def test_an_object_is_made_in_its_namespace(hook: SkyClusterHook, server: HttpApi) -> None:
@@ -252,6 +255,8 @@ def test_pauses_grow(hook: SkyClusterHook, server: HttpApi) -> None:
 
 
 @given(st.text())
+@example("²")
+@example("9" * 999)
 def test_any_retry_after_is_a_time(text: str) -> None:
     assert 0.0 <= Answer(429, {"Retry-After": text}, b"").retry_after_seconds <= RETRY_AFTER_LIMIT_SECONDS
 
@@ -310,6 +315,20 @@ def test_a_hasty_deletion_ends_in_its_time(hook: SkyClusterHook, server: HttpApi
     assert len(server.asked) == 1
 
 
+def test_a_hasty_deletion_waits_for_no_lock_of_what_it_interrupts(hook: SkyClusterHook, server: HttpApi) -> None:
+    """on_kill runs in a signal handler: the request that it interrupts may hold the lock of the pool of connections."""
+    server.will(GOOD)
+    hook.read("ml", "train")
+    pools = hook.api._rest.pool_manager.pools
+    (pool,) = (pools[key] for key in pools.keys())  # noqa: SIM118 - no dict; it can't be iterated
+    with pool.pool.mutex:
+        deletion = threading.Thread(target=hook.delete, args=("ml", "train"), kwargs={"request_timeout_seconds": 3}, daemon=True)
+        deletion.start()
+        deletion.join(5)
+        assert not deletion.is_alive()
+    assert [asked.method for asked in server.asked] == ["GET", "DELETE"]
+
+
 def test_after_the_first_request_nothing_is_asked_of_airflow(
     hook: SkyClusterHook, server: HttpApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,8 +357,8 @@ def test_gone_is_when_it_is_not_there_or_another_is(hook: SkyClusterHook, server
 def test_what_stays_is_not_gone(hook: SkyClusterHook, server: HttpApi) -> None:
     server.will(GOOD)
     began = time.monotonic()
-    assert not hook.wait_gone("ml", "train", "u1", timeout_seconds=0.1, poll_seconds=60)
-    assert time.monotonic() - began < 5
+    assert not hook.wait_gone("ml", "train", "u1", timeout_seconds=0.5, poll_seconds=60)
+    assert time.monotonic() - began < 20
 
 
 def test_a_server_that_does_not_answer_is_no_absence(hook: SkyClusterHook, server: HttpApi) -> None:
@@ -352,7 +371,7 @@ def test_a_server_that_does_not_answer_is_no_absence(hook: SkyClusterHook, serve
 
 
 def test_a_missing_right_is_named_with_the_rule_that_grants_it(hook: SkyClusterHook, server: HttpApi) -> None:
-    server.will(status(403, "Forbidden", 'User "me" cannot patch'))
+    server.will(status(403, "Forbidden", 'User "me" cannot patch resource "skyclusters" in API group'))
     with pytest.raises(ApiError) as caught:
         hook.annotate("ml", "train", {"a": "b"})
     for part in ("annotate SkyCluster ml/train", 'User "me" cannot patch', "patch skyclusters of skyoperator.dev in namespace ml"):
@@ -360,6 +379,23 @@ def test_a_missing_right_is_named_with_the_rule_that_grants_it(hook: SkyClusterH
     rule = '{apiGroups: ["skyoperator.dev"], resources: ["skyclusters"], verbs: ["patch"]}'
     assert rule in str(caught.value)
     assert yaml.safe_load(rule)["verbs"] == ["patch"]
+
+
+@pytest.mark.parametrize("words", ["exceeded quota: jobs", "unable to create new content in namespace ml because it is being terminated"])
+def test_a_refusal_for_another_cause_is_no_missing_right(hook: SkyClusterHook, server: HttpApi, words: str) -> None:
+    server.will(status(403, "Forbidden", words))
+    with pytest.raises(ApiError, match=words) as caught:
+        hook.create(OBJECT)
+    assert "may not" not in str(caught.value)
+
+
+def test_a_certificate_that_does_not_fit_is_told_at_once(hook: SkyClusterHook, server: HttpApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not get better by itself."""
+    connect(monkeypatch, server.url.replace("http:", "https:"))
+    pauses = slept(hook)
+    with pytest.raises(ApiError, match=r"read SkyCluster ml/train: https://.*SSL"):
+        hook.read("ml", "train")
+    assert pauses == []
 
 
 def test_credentials_that_are_none_are_told(hook: SkyClusterHook, server: HttpApi) -> None:
@@ -416,12 +452,14 @@ def test_where_nobody_serves_logs_it_is_said_how_to(hook: SkyClusterHook, server
 
 @pytest.mark.parametrize(("method", "resource"), [("read_log", "skyclusters/log"), ("result", "skyclusters/result")])
 def test_a_missing_right_to_logs_is_named(hook: SkyClusterHook, server: HttpApi, method: str, resource: str) -> None:
-    server.will(status(403, "Forbidden"))
+    server.will(status(403, "Forbidden", f'User "me" cannot get resource "{resource}" in API group'))
     with pytest.raises(ApiError, match=f'apiGroups: \\["logs.skyoperator.dev"\\], resources: \\["{resource}"\\], verbs: \\["get"\\]'):
         getattr(hook, method)("ml", "train", uid="u1")
 
 
-@pytest.mark.parametrize("reply", [Reply(200, b"hello"), log_reply(b"", "many"), log_reply(b"", 1, "dead"), log_reply(b"", "-1")])
+@pytest.mark.parametrize(
+    "reply", [Reply(200, b"hello"), log_reply(b"", "many"), log_reply(b"", 1, "dead"), log_reply(b"", "-1"), log_reply(b"", "9" * 5000)]
+)
 def test_who_is_no_log_service_is_not_believed(hook: SkyClusterHook, server: HttpApi, reply: Reply) -> None:
     server.will(reply)
     with pytest.raises(ApiError, match="not skyoperator's log service"):
@@ -476,7 +514,7 @@ def test_a_good_connection_names_who_and_where(server: HttpApi, monkeypatch: pyt
     server.will(ME, *[MAY] * RIGHTS, EMPTY, SERVED)
     hook = SkyClusterHook()
     is_good, text = hook.test_connection()
-    hook.api_client.rest_client.pool_manager.clear()
+    hook.api.close()
     assert is_good, text
     assert "system:serviceaccount:airflow:worker" in text
     assert "namespace ml" in text

@@ -34,6 +34,9 @@ CONNECT_SECONDS: Final = 10.0
 READ_SECONDS: Final = 60.0
 MERGE_PATCH: Final = "application/merge-patch+json"
 
+_Timeout: TypeAlias = float | tuple[float, float]
+"""For all, or to connect and for each wait for bytes."""
+_PATIENT: Final = (CONNECT_SECONDS, READ_SECONDS)
 _PASSING: Final = frozenset(
     {
         HTTPStatus.TOO_MANY_REQUESTS,
@@ -103,11 +106,6 @@ class Answer:
         return found if isinstance(found, dict) else {}
 
     @property
-    def is_status(self) -> bool:
-        """Whether it is a metav1.Status: a proxy's 404, and that for a group that nobody serves, are none."""
-        return self.document.get("kind") == "Status"
-
-    @property
     def reason(self) -> str:
         """Its word for programs: AlreadyExists, Conflict, NotFound."""
         return str(self.document.get("reason") or "")
@@ -128,7 +126,7 @@ class Answer:
     def retry_after_seconds(self) -> float:
         """How long the server asks to be left alone; 0 if it does not say, or gives a date."""
         wish = self.headers.get("Retry-After", "").strip()
-        return min(float(wish), RETRY_AFTER_LIMIT_SECONDS) if wish.isascii() and wish.isdecimal() else 0.0
+        return min(float(wish), RETRY_AFTER_LIMIT_SECONDS) if wish.isdecimal() else 0.0
 
 
 def passes(answer: Answer) -> bool:
@@ -147,8 +145,8 @@ class Api:
         self, client: ApiClient, *, pauses_seconds: Sequence[float] = PAUSES_SECONDS, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         client.configuration.retries = False
-        client.rest_client = RESTClientObject(client.configuration)
         self._client = client
+        self._rest = RESTClientObject(client.configuration)
         self._pauses_seconds = tuple(pauses_seconds)
         self._sleep = sleep
 
@@ -159,7 +157,7 @@ class Api:
         """
         for pause_seconds in self._pauses_seconds:
             try:
-                answer = self.ask_once(request, (CONNECT_SECONDS, READ_SECONDS))
+                answer = self._answer(self._rest, request, _PATIENT)
             except ApiError as error:
                 if isinstance(error.__cause__, SSLError):
                     raise
@@ -171,73 +169,69 @@ class Api:
             wait_seconds = max(pause_seconds, wish_seconds)
             logger.warning("%s. Trying again in %g s.", why, wait_seconds)
             self._sleep(wait_seconds)
-        return self.ask_once(request, (CONNECT_SECONDS, READ_SECONDS))
+        return self._answer(self._rest, request, _PATIENT)
 
-    def ask_once(self, request: Request, timeout_seconds: float | tuple[float, float]) -> Answer:
-        """Return the answer, also a refusal; ask once, and log nothing. Raises ApiError if there is no answer.
+    def ask_once(self, request: Request, timeout_seconds: float) -> Answer:
+        """Return the answer, also a refusal; ask once, and log nothing. Raises ApiError if there is no answer in time.
 
-        The time-out is one for all, or one to connect and one for each wait for bytes.
+        On a connection of its own: who is interrupted by a signal may hold the lock of the shared ones' pool, which is not reentrant
+        (urllib3 2, connectionpool.py: a queue.LifoQueue).
         """
+        rest = RESTClientObject(self._client.configuration)
         try:
-            return self._send(request, timeout_seconds)
-        except (HTTPError, OSError) as error:
-            raise ApiError(f"Can't {request.action}: {self._host} was not reached, or broke off: {error}") from error
+            return self._answer(rest, request, timeout_seconds)
+        finally:
+            rest.pool_manager.clear()
+
+    def close(self) -> None:
+        """End the connections that are open. The next request makes new ones."""
+        self._rest.pool_manager.clear()
 
     @property
     def _host(self) -> str:
         return str(self._client.configuration.host)
 
-    def _send(self, request: Request, timeout_seconds: float | tuple[float, float]) -> Answer:
-        """Send it as kubernetes.client.ApiClient does, with the query and the answer left as they are."""
+    def _answer(self, rest: RESTClientObject, request: Request, timeout_seconds: _Timeout) -> Answer:
+        try:
+            return self._sent(rest, request, timeout_seconds)
+        except (HTTPError, OSError) as error:
+            raise ApiError(f"Can't {request.action}: {self._host} was not reached, or broke off: {error}") from error
+
+    def _sent(self, rest: RESTClientObject, request: Request, timeout_seconds: _Timeout) -> Answer:
+        """Send it as kubernetes.client.ApiClient does, but leave the answer's bytes and headers as they are."""
         headers = {**self._client.default_headers, "Accept": "application/json, */*", "Content-Type": request.content_type}
         query = list(request.query)
         self._client.update_params_for_auth(headers, query, ["BearerToken"])
+        url = f"{self._host}{request.path}"
         try:
-            response = self._client.request(
-                request.method,
-                f"{self._host}{request.path}",
-                query_params=query,
-                headers=headers,
-                body=request.body,
-                _request_timeout=timeout_seconds,
+            response = rest.request(
+                request.method, url, query_params=query, headers=headers, body=request.body, _request_timeout=timeout_seconds
             )
-        except ApiException as refusal:
-            if not refusal.status:
-                raise SSLError(refusal.reason) from refusal
-            return Answer(refusal.status, refusal.headers, refusal.body)
+        except ApiException as refused:
+            if not refused.status:
+                raise SSLError(refused.reason) from refused
+            return Answer(refused.status, refused.headers, refused.body)
         return Answer(response.status, response.getheaders(), response.data)
 
 
 def refusal(request: Request, answer: Answer) -> ApiError:
     """Return the error that a refusal is: what was asked, of what, what the server says, and what to do."""
-    advice = _ADVICE.get(answer.status, lambda _: "")(request)  # type: ignore[no-untyped-call]
-    return ApiError(
-        f"Can't {request.action}: {answer.message} (HTTP {answer.status}).{advice and ' '}{advice}",
-        status=answer.status,
-        reason=answer.reason,
-    )
+    words = " ".join(filter(None, (f"Can't {request.action}: {answer.message} (HTTP {answer.status}).", _advice(request, answer))))
+    return ApiError(words, status=answer.status, reason=answer.reason)
 
 
-def _who(_: Request) -> str:
-    return "The server does not know who asks. Have the connection's credentials expired, or is it another cluster's?"
-
-
-def _grant(request: Request) -> str:
+def _advice(request: Request, answer: Answer) -> str:
+    if answer.status == HTTPStatus.UNAUTHORIZED:
+        return "The server does not know who asks. Have the connection's credentials expired, or are they another cluster's?"
     if request.right is None:
         return ""
-    return (
-        f"The connection's account may not {request.right}. The rule that allows it: {request.right.rule}. "
-        "The chart writes it for the accounts in airflow.accounts."
-    )
-
-
-def _install(request: Request) -> str:
-    group = request.right.group if request.right else ""
-    return f"Is there such a namespace, and does this cluster serve {group}? See: kubectl get --raw /apis/{group}" if group else ""
-
-
-_ADVICE: Final[Mapping[int, Callable[[Request], str]]] = {
-    HTTPStatus.UNAUTHORIZED: _who,
-    HTTPStatus.FORBIDDEN: _grant,
-    HTTPStatus.NOT_FOUND: _install,
-}
+    if answer.status == HTTPStatus.FORBIDDEN and f"cannot {request.right.verb} resource" in answer.message:
+        # RBAC's words. A quota, an admission policy, and a namespace that is being deleted say 403 as well.
+        return (
+            f"The connection's account may not {request.right}. The rule that allows it: {request.right.rule}. "
+            "The chart writes it for the accounts in airflow.accounts."
+        )
+    if answer.status == HTTPStatus.NOT_FOUND:
+        group = request.right.group
+        return f"Is there such a namespace, and does this cluster serve {group}? See: kubectl get --raw /apis/{group}"
+    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -76,8 +77,8 @@ def piece(request: Request, answer: Answer) -> LogPiece:
         return LogPiece(b"", None, "absent", answer.message)
     if not answer.is_good:
         raise _refused(request, answer)
-    state, offset = answer.headers.get(_LOG_STATE), answer.headers.get(_NEXT_OFFSET)
-    if state not in get_args(LogState) or not (offset and offset.isascii() and offset.isdecimal()):
+    state, offset = answer.headers.get(_LOG_STATE), answer.headers.get(_NEXT_OFFSET, "")
+    if state not in get_args(LogState) or not re.fullmatch(r"[0-9]{1,19}", offset):
         raise _stranger(request)
     return LogPiece(answer.body, int(offset), state, answer.headers.get(_LOG_MESSAGE, ""))  # type: ignore[arg-type]
 

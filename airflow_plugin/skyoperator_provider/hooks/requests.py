@@ -94,8 +94,8 @@ def preconditions(uid: str | None, resource_version: str | None) -> dict[str, st
 
 
 def is_absent(answer: Answer) -> bool:
-    """Tell whether there is no such object. An API that does not know SkyClusters, and a proxy, say 404 as well, but not as a Status."""
-    return answer.status == HTTPStatus.NOT_FOUND and answer.is_status and bool(answer.details.get("name"))
+    """Tell whether there is no such object. An API that does not know SkyClusters, and a proxy, say 404 as well, but name no object."""
+    return answer.status == HTTPStatus.NOT_FOUND and bool(answer.details.get("name"))
 
 
 def is_changed(answer: Answer) -> bool:

@@ -116,8 +116,7 @@ class ScriptedApi:
     async def connect(self) -> AsyncIterator[ScriptedApi]:
         """Yield itself, as a client."""
         self.contexts.append(contextvars.copy_context())
-        self.calls["connect"] += 1
-        self._raise("connect")
+        await self._answered("connect")
         self.open_clients += 1
         try:
             yield self

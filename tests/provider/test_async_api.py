@@ -117,10 +117,11 @@ async def test_a_deletion_of_what_has_changed_is_told_apart() -> None:
     ],
 )
 async def test_a_missing_right_is_named(verb: str, resource: str, call: Callable[[KubernetesSkyClusterApi], Awaitable[Any]]) -> None:
-    error = await error_of(lambda: status_of(403, "Forbidden", 'User "airflow" cannot do that.'), call)
+    words = f'User "airflow" cannot {verb} resource "skyclusters"'
+    error = await error_of(lambda: status_of(403, "Forbidden", words), call)
     assert (error.status, error.reason) == (HTTPStatus.FORBIDDEN, "Forbidden")
     assert f"account may not {verb} {resource} in namespace ml" in str(error)
-    assert 'User "airflow" cannot do that' in str(error)
+    assert words in str(error)
 
 
 async def test_expired_credentials_are_asked_about() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from skyoperator_provider import watches as module
 from skyoperator_provider.errors import ApiError
 from skyoperator_provider.skycluster import WaitFor, verdict
-from skyoperator_provider.watches import PAGE, Key, Pace, Source, Subscription, Watches, watches
+from skyoperator_provider.watches import PAGE, READS_AT_ONCE, Key, Pace, Source, Subscription, Watches, watches
 
 from tests.provider.scripted_api import NAMESPACE, ScriptedApi, until
 
@@ -311,6 +311,35 @@ async def test_failures_between_successes_are_not_counted(api: ScriptedApi, shar
         await until(lambda number=number: api.calls["watch"] == number + 2)
     api.put("mine", {"Complete": "True"})
     assert await waiting == "reached"
+
+
+async def test_nobody_is_given_a_client_that_is_closed(api: ScriptedApi, shared: Watches) -> None:
+    api.put("mine")
+    async with shared.subscribe(Source(KEY, api.connect), "mine") as subscription:
+        await until(lambda: api.open_watches == 1)
+        api.held["connect"] = asyncio.Event()
+        api.interrupt(LOST)
+        await until(lambda: api.calls["connect"] == 2)
+        asking = asyncio.create_task(subscription.api())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not asking.done()
+        api.held["connect"].set()
+        assert await asking is api
+
+
+async def test_first_looks_take_turns(api: ScriptedApi, shared: Watches) -> None:
+    """Bug: a triggerer that starts sends a thousand requests at once, and kube-apiserver refuses most of them."""
+    for number in range(100):
+        api.put(f"job-{number}", {"Complete": "True"})
+    api.held["get"] = asyncio.Event()
+    waiting = [asyncio.create_task(end_of(shared, api, f"job-{number}")) for number in range(100)]
+    await until(lambda: api.open_watches == 1)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert api.calls["get"] == READS_AT_ONCE
+    api.held["get"].set()
+    assert await asyncio.gather(*waiting) == ["reached"] * 100
 
 
 async def test_credentials_that_expire_are_met_with_a_new_client_but_not_for_ever(api: ScriptedApi, shared: Watches) -> None:

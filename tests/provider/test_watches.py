@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skyoperator_provider import watches as module
 from skyoperator_provider.errors import ApiError
+from skyoperator_provider.identity import OWNER_TRY
 from skyoperator_provider.skycluster import WaitFor, verdict
 from skyoperator_provider.watches import PAGE, READS_AT_ONCE, Key, Pace, Source, Subscription, Watches, watches
 
@@ -95,12 +96,13 @@ async def test_each_sees_its_own_object_without_its_spec(api: ScriptedApi, share
 
 
 async def test_a_first_look_keeps_no_spec_either(api: ScriptedApi, shared: Watches) -> None:
-    api.put("mine")
+    api.put("mine", annotations={"kubectl.kubernetes.io/last-applied-configuration": "{spec}", OWNER_TRY: "2"})
     api.held["list"] = asyncio.Event()
     async with shared.subscribe(Source(KEY, api.connect), "mine") as subscription:
         first = await subscription.next()
         assert first is not None
         assert "spec" not in first
+        assert first["metadata"]["annotations"] == {OWNER_TRY: "2"}
 
 
 async def test_who_does_not_look_finds_the_newest_state_only(api: ScriptedApi, shared: Watches) -> None:

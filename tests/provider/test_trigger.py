@@ -524,7 +524,7 @@ async def test_in_airflows_own_runner_to_the_event(api: ScriptedApi) -> None:
     assert [dict(context) for context in api.contexts] == [{}], "what the feed says would be in this task's log"
 
 
-def connection(url: str) -> str:
+def connection(url: str, user: dict[str, Any] | None = None) -> str:
     """An Airflow connection to that server, as the environment takes it."""
     kubeconfig = {
         "apiVersion": "v1",
@@ -532,9 +532,23 @@ def connection(url: str) -> str:
         "current-context": "c",
         "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
         "clusters": [{"name": "k", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {"token": "secret"}}],
+        "users": [{"name": "u", "user": user or {"token": "secret"}}],
     }
     return json.dumps({"conn_type": "kubernetes", "extra": {"kube_config": kubeconfig}})
+
+
+async def test_a_program_that_makes_tokens_makes_no_watch_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: on EKS and GKE each trigger has a token of its own, and so a watch of its own."""
+    credential = "{'apiVersion': 'client.authentication.k8s.io/v1beta1', 'kind': 'ExecCredential', 'status': {'token': uuid.uuid4().hex}}"
+    code = f"import json, uuid; print(json.dumps({credential}))"
+    program = {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": sys.executable, "args": ["-c", code]}
+    monkeypatch.setenv("AIRFLOW_CONN_EKS", connection("https://eks", {"exec": program}))
+    monkeypatch.setenv("AIRFLOW_CONN_GPU", connection("https://eks"))
+    keys = [
+        await SkyClusterTrigger(name="a", namespace="ml", wait_for="ready", kubernetes_conn_id=c)._find_source()
+        for c in ("eks", "eks", "gpu")
+    ]
+    assert keys[0].key == keys[1].key != keys[2].key
 
 
 async def test_over_the_wire_from_an_airflow_connection_to_the_event_and_the_kill(

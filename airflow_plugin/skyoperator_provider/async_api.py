@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import aiohttp
 
 from skyoperator_provider.errors import ApiError, ChangedError
+from skyoperator_provider.feed import Page
 from skyoperator_provider.hooks import logs, requests
 from skyoperator_provider.hooks.api import Answer, Request, refusal
-from skyoperator_provider.watches import Key, Page
+from skyoperator_provider.watches import Key
 
 if TYPE_CHECKING:
     from kubernetes_asyncio.client import ApiClient

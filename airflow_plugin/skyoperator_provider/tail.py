@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 from skyoperator_provider.errors import ApiError
 
 if TYPE_CHECKING:
+    from skyoperator_provider.feed import SkyClusterApi
     from skyoperator_provider.hooks.logs import LogPiece
-    from skyoperator_provider.watches import SkyClusterApi
 
 LIMIT_BYTES: Final = 64 * 1024
 """Of one log, at one time."""

@@ -12,8 +12,8 @@ from http import HTTPStatus
 from typing import Any
 
 from skyoperator_provider.errors import ApiError, ChangedError
+from skyoperator_provider.feed import Page
 from skyoperator_provider.hooks.logs import LogPiece, Place
-from skyoperator_provider.watches import Page
 
 Json = dict[str, Any]
 

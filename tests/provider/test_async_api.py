@@ -18,8 +18,8 @@ from kubernetes_asyncio.client import ApiClient, Configuration
 from skyoperator_provider import async_api
 from skyoperator_provider.async_api import KubernetesSkyClusterApi, connected, key_of, lines
 from skyoperator_provider.errors import ApiError, ChangedError
+from skyoperator_provider.feed import Page
 from skyoperator_provider.hooks.logs import LogPiece, Place
-from skyoperator_provider.watches import Page
 
 from tests.provider.kubernetes_server import LOG, OBJECTS, Handler, Server, serving, status_of
 

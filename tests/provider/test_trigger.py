@@ -20,10 +20,11 @@ from airflow.sdk.execution_time import task_runner
 from airflow.serialization.serialized_objects import BaseSerialization
 from airflow.triggers.base import BaseTrigger
 from skyoperator_provider.errors import ApiError
+from skyoperator_provider.feed import Pace
 from skyoperator_provider.identity import OWNER_TRY
 from skyoperator_provider.triggers import skycluster as module
 from skyoperator_provider.triggers.skycluster import SkyClusterTrigger
-from skyoperator_provider.watches import Key, Pace, Source, watches
+from skyoperator_provider.watches import Key, Source, watches
 
 from tests.provider.kubernetes_server import served, serving
 from tests.provider.scripted_api import NAMESPACE, ScriptedApi, until

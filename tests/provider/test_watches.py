@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skyoperator_provider import watches as module
 from skyoperator_provider.errors import ApiError
+from skyoperator_provider.feed import PAGE, READS_AT_ONCE, Pace, Subscription
 from skyoperator_provider.identity import OWNER_TRY
 from skyoperator_provider.skycluster import WaitFor, verdict
-from skyoperator_provider.watches import PAGE, READS_AT_ONCE, Key, Pace, Source, Subscription, Watches, watches
+from skyoperator_provider.watches import Key, Source, Watches, watches
 
 from tests.provider.scripted_api import NAMESPACE, ScriptedApi, until
 

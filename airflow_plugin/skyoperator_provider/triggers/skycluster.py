@@ -23,10 +23,11 @@ from typing import Any, Final
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from skyoperator_provider.errors import ApiError, ChangedError
+from skyoperator_provider.feed import SkyClusterApi, Subscription
 from skyoperator_provider.identity import OWNER_TRY
 from skyoperator_provider.skycluster import WaitFor, verdict
 from skyoperator_provider.tail import Tail, log_of
-from skyoperator_provider.watches import SkyClusterApi, Source, Subscription, watches
+from skyoperator_provider.watches import Source, watches
 
 Json = dict[str, Any]
 

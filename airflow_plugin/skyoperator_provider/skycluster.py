@@ -17,6 +17,9 @@ KIND: Final = "SkyCluster"
 LOGS_GROUP: Final = "logs.skyoperator.dev"
 LOGS_VERSION: Final = "v1alpha1"
 
+_LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
+"""Where kubectl apply keeps the whole spec once more."""
+
 PERMANENT: Final = frozenset({"InvalidTask", "PolicyDenied", "NameConflict"})
 """Reasons that the same task meets again at every try."""
 
@@ -116,9 +119,10 @@ def _because(body: Mapping[str, Any], type_: str, outcome: Outcome) -> Verdict:
 def brief(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of an object that waiting needs, without its spec: a thousand of these are kept in one triggerer."""
     metadata = body["metadata"]
-    kept = ("name", "namespace", "uid", "generation", "resourceVersion", "deletionTimestamp", "annotations")
+    kept = ("name", "namespace", "uid", "generation", "resourceVersion", "deletionTimestamp")
     status = body.get("status") or {}
+    annotations = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != _LAST_APPLIED}
     return {
-        "metadata": {key: metadata[key] for key in kept if key in metadata},
+        "metadata": {**{key: metadata[key] for key in kept if key in metadata}, "annotations": annotations},
         "status": {key: status[key] for key in ("phase", "conditions", "job", "log", "cluster", "launch") if key in status},
     }

@@ -38,6 +38,18 @@ def list_page(namespace: str, selector: str, more: Query = ()) -> Request:
     return Request(action, "GET", _path(namespace), _right("list", namespace), [("labelSelector", selector), *more])
 
 
+def list_all(namespace: str, page: Query) -> Request:
+    """Return the request for a page of all there are."""
+    return Request(f"list the SkyClusters of namespace {namespace}", "GET", _path(namespace), _right("list", namespace), page)
+
+
+def watch(namespace: str, resource_version: str, timeout_seconds: int) -> Request:
+    """Return the request for each change since a version, and for bookmarks."""
+    since = [("resourceVersion", resource_version), ("timeoutSeconds", str(timeout_seconds))]
+    query = [("watch", "true"), ("allowWatchBookmarks", "true"), *since]
+    return Request(f"watch the SkyClusters of namespace {namespace}", "GET", _path(namespace), _right("watch", namespace), query)
+
+
 def annotate(namespace: str, name: str, annotations: Mapping[str, str], preconditions: Mapping[str, str]) -> Request:
     """Return the request that sets annotations, if the object is still the one of the preconditions."""
     body = {"metadata": {"annotations": dict(annotations), **preconditions}}

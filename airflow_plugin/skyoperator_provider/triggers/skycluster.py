@@ -1,0 +1,312 @@
+"""Waits for a SkyCluster without a worker, shows its job's log meanwhile, and deletes it if the task is killed.
+
+What ends the waiting, and who then deletes the object:
+
+    the object's end, the trigger's deadline, an API that stays away  ──► one event; the task goes on in a worker, and decides there
+    mark failed, mark success, clear                                  ──► on_kill() (Airflow 3.3), else cleanup() ──► deleted here
+    a triggerer that restarts, and Airflow's own deferral time-out    ──► nothing is deleted here
+
+The deadline is the trigger's own because Airflow's time-out cancels a trigger without a word, and calls no on_kill
+(airflow/jobs/triggerer_job_runner.py, run_trigger): the operator defers with a longer one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, Final
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from skyoperator_provider.errors import ApiError, ChangedError
+from skyoperator_provider.identity import OWNER_TRY
+from skyoperator_provider.skycluster import WaitFor, verdict
+from skyoperator_provider.tail import Tail, log_of
+from skyoperator_provider.watches import SkyClusterApi, Source, Subscription, watches
+
+Json = dict[str, Any]
+
+FIRST_LOOK_SECONDS: Final = 10.0
+"""What a trigger takes for its first look even if its deadline is past: a triggerer that was away must not hide how the job ended."""
+KILL_SECONDS: Final = 25.0
+"""Airflow gives on_kill 30 s unless `[triggerer] on_kill_timeout` says otherwise."""
+KILL_PAUSE_SECONDS: Final = 0.5
+IS_TOLD_OF_KILLS: Final = hasattr(BaseTrigger, "on_kill")
+"""Whether this Airflow tells a trigger that its task was killed: 3.3 and later."""
+
+
+class SkyClusterTrigger(BaseTrigger):
+    """Fires one event, of what the SkyCluster came to.
+
+    Its `status` is one of
+    - reached, failed, rejected, gone: what the object says (skycluster.verdict), with its own reason and message
+    - missing: nothing of that name was there for `missing_grace_seconds`; only if no uid is given
+    - timeout: `deadline_epoch_seconds` is past
+    - error: nobody can tell, for Kubernetes does not answer, or refuses to.
+
+    It carries reason, message, name, namespace, uid, and with log_offset_bytes and log_attempt where the log goes on.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        namespace: str,
+        wait_for: str,
+        kubernetes_conn_id: str,
+        uid: str | None = None,
+        config_file: str | None = None,
+        deadline_epoch_seconds: float | None = None,
+        owner_try: str = "",
+        on_kill_action: str = "delete",
+        missing_grace_seconds: float = 0.0,
+        logs: bool = False,
+        log_offset_bytes: int = 0,
+        log_attempt: int | None = None,
+        logging_interval_seconds: float = 10.0,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        if on_kill_action not in {"delete", "keep"}:
+            raise ValueError(f"on_kill_action must be delete or keep, not {on_kill_action!r}")
+        self.name = name
+        self.namespace = namespace
+        self.uid = uid
+        self.wait_for = str(WaitFor(wait_for))
+        self.kubernetes_conn_id = kubernetes_conn_id
+        self.config_file = config_file
+        self.deadline_epoch_seconds = deadline_epoch_seconds
+        self.owner_try = owner_try
+        self.on_kill_action = on_kill_action
+        self.missing_grace_seconds = missing_grace_seconds
+        self.logs = logs
+        self.log_offset_bytes = log_offset_bytes
+        self.log_attempt = log_attempt
+        self.logging_interval_seconds = logging_interval_seconds
+        self._found_uid = uid
+        self._missing_at = 0.0
+        self._tail: Tail | None = None
+        self._has_fired = False
+
+    def serialize(self) -> tuple[str, Json]:
+        """Return the class and the arguments that make this trigger again, in a triggerer."""
+        arguments = (
+            "name namespace uid wait_for kubernetes_conn_id config_file deadline_epoch_seconds owner_try on_kill_action "
+            "missing_grace_seconds logs log_offset_bytes log_attempt logging_interval_seconds"
+        )
+        return f"{type(self).__module__}.{type(self).__qualname__}", {key: getattr(self, key) for key in arguments.split()}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield the one event, after everything that was open for it is closed."""
+        event = await self._event()
+        self._has_fired = True
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def _event(self) -> Json:
+        loop = asyncio.get_running_loop()
+        self._missing_at = loop.time() + self.missing_grace_seconds
+        if self.logs:
+            self._tail = Tail(
+                lambda line: self.log.info("%s", line),
+                lambda words: self.log.warning("%s", words),
+                offset_bytes=self.log_offset_bytes,
+                attempt=self.log_attempt,
+                interval_seconds=self.logging_interval_seconds,
+            )
+        try:
+            return await self._end()
+        except ApiError as error:
+            return self._said("error", error.reason or "ApiError", str(error))
+        except Exception as error:
+            self.log.exception("Can't wait for SkyCluster %s/%s", self.namespace, self.name)
+            return self._said("error", type(error).__name__, str(error))
+
+    async def _end(self) -> Json:
+        """Raises ApiError, and whatever reading the connection raises."""
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(_finite(max(self._seconds_left(), FIRST_LOOK_SECONDS))) as deadline:
+                    subscription = await stack.enter_async_context(self._subscribed())
+                    body = await subscription.next()
+            except TimeoutError:
+                if deadline.expired():
+                    return self._timed_out()
+                raise
+            return await self._followed(subscription, body)
+
+    async def _followed(self, subscription: Subscription, body: Json | None) -> Json:
+        """Return the end, of whatever the object says from now on. Raises ApiError."""
+        while True:
+            event = self._judged(body)
+            if event is not None:
+                return event
+            if self._seconds_left() <= 0:
+                return self._timed_out()
+            if self._tail is not None and body is not None and self._tail.seconds_left <= 0:
+                await self._tail.look(log_of(body), subscription.api, at_most_seconds=self._seconds_left())
+            try:
+                async with asyncio.timeout(self._pause_seconds(body)):
+                    body = await subscription.next()
+            except TimeoutError:
+                continue
+
+    def _judged(self, body: Json | None) -> Json | None:
+        """Return the end if this is one. An object that was not named by its uid is the first one that is seen, and stays that."""
+        if body is None and self._found_uid is None:
+            if asyncio.get_running_loop().time() < self._missing_at:
+                return None
+            waited = f" within {self.missing_grace_seconds:.0f} s" if self.missing_grace_seconds else ""
+            return self._said("missing", "NotFound", f"there was no SkyCluster {self.namespace}/{self.name}{waited}")
+        if body is not None and self._found_uid is None:
+            self._found_uid = body["metadata"]["uid"]
+        end = verdict(body, WaitFor(self.wait_for), uid=self._found_uid)
+        return None if end is None else self._said(str(end.outcome), end.reason, end.message)
+
+    def _pause_seconds(self, body: Json | None) -> float | None:
+        """Return when there is something to do even if the object does not change; None for never."""
+        waits = [self._seconds_left()]
+        if body is None:
+            waits.append(self._missing_at - asyncio.get_running_loop().time())
+        elif self._tail is not None:
+            waits.append(self._tail.seconds_left)
+        return _finite(max(min(waits), 0.0))
+
+    def _seconds_left(self) -> float:
+        return float("inf") if self.deadline_epoch_seconds is None else self.deadline_epoch_seconds - time.time()
+
+    def _timed_out(self) -> Json:
+        assert self.deadline_epoch_seconds is not None
+        until = datetime.fromtimestamp(self.deadline_epoch_seconds, UTC).isoformat(timespec="seconds")
+        return self._said("timeout", "DeadlineExceeded", f"it was not {self.wait_for} by {until}, when the task's time was over")
+
+    def _said(self, status: str, reason: str, message: str) -> Json:
+        tail = self._tail
+        return {
+            "status": status,
+            "reason": reason,
+            "message": message,
+            "name": self.name,
+            "namespace": self.namespace,
+            "uid": self._found_uid,
+            "log_offset_bytes": self.log_offset_bytes if tail is None else tail.offset_bytes,
+            "log_attempt": self.log_attempt if tail is None else tail.attempt,
+        }
+
+    async def _source(self) -> Source:
+        """Return how the API is reached. Tasks of one DAG share it; a connection of another team's may have the same name."""
+        who = (getattr(self.task_instance, "dag_id", None), self.kubernetes_conn_id, self.config_file, self.namespace)
+        return await watches().source(who, self._find_source)
+
+    async def _find_source(self) -> Source:
+        """Raises what reading the connection raises."""
+        from skyoperator_provider.async_api import connected, key_of  # noqa: PLC0415 - it loads Kubernetes; parsing a DAG must not
+        from skyoperator_provider.hooks.skycluster import AsyncSkyClusterHook  # noqa: PLC0415 - likewise
+
+        hook = AsyncSkyClusterHook(conn_id=self.kubernetes_conn_id, config_file=self.config_file)
+        async with hook.get_conn() as client:
+            # cncf's hook asks a program of the kubeconfig (aws, gke) for a new token whenever it makes a client.
+            is_renewed = getattr(hook, "_is_exec_auth", None)
+            renewed_by = f"{self.kubernetes_conn_id}\n{self.config_file}" if is_renewed else ""
+            key = key_of(client.configuration, self.namespace, renewed_by=renewed_by)
+        return Source(key, lambda: connected(hook.get_conn()))
+
+    @asynccontextmanager
+    async def _subscribed(self) -> AsyncIterator[Subscription]:
+        async with watches().subscribe(await self._source(), self.name) as subscription:
+            yield subscription
+
+    async def on_kill(self) -> None:
+        """Delete the object, for the task was marked or cleared. Airflow 3.3 and later call this, then and only then."""
+        if not self._is_to_delete or self.uid is None:
+            return
+        try:
+            async with asyncio.timeout(KILL_SECONDS):
+                async with watches().client(await self._source()) as api, watches().deletions:
+                    await self._delete(api, self.uid)
+        except Exception:
+            self.log.exception("Could not delete SkyCluster %s/%s: its own deadline ends it", self.namespace, self.name)
+
+    async def cleanup(self) -> None:
+        """Delete the object if the task was killed, on an Airflow that calls no on_kill."""
+        if IS_TOLD_OF_KILLS or not self._is_to_delete or self._is_timed_out():
+            return
+        try:
+            is_killed = await self.safe_to_cancel()
+        except Exception:
+            self.log.warning("Can't tell whether the task was killed; its SkyCluster is left alone", exc_info=True)
+            return
+        if is_killed:
+            await self.on_kill()
+
+    @property
+    def _is_to_delete(self) -> bool:
+        """After the event the object is the worker's to delete; without a uid it is not known whose it is."""
+        return self.on_kill_action == "delete" and self.uid is not None and not self._has_fired
+
+    async def safe_to_cancel(self) -> bool:
+        """Tell whether the task was killed: it is deferred no more. With a triggerer that restarts it still is.
+
+        Raises whatever asking Airflow raises.
+        """
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance  # noqa: PLC0415 - Airflow 3 only
+        from asgiref.sync import sync_to_async  # noqa: PLC0415 - as cncf's triggers do (triggers/pod.py, get_task_state)
+
+        task = self.task_instance
+        assert task is not None
+        states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
+            dag_id=task.dag_id, task_ids=[task.task_id], run_ids=[task.run_id], map_index=task.map_index
+        )
+        key = f"{task.task_id}_{task.map_index}" if task.map_index >= 0 else task.task_id
+        return bool(states[task.run_id][key] != "deferred")
+
+    def _is_timed_out(self) -> bool:
+        """Tell whether it was Airflow's own time-out: that leaves the task no more deferred than a kill does."""
+        timeout_after: datetime | None = getattr(self, "timeout_after", None)
+        if timeout_after is None:
+            return False
+        now = datetime.now(UTC)
+        return timeout_after <= (now if timeout_after.tzinfo else now.replace(tzinfo=None))
+
+    async def _delete(self, api: SkyClusterApi, uid: str) -> None:
+        """Delete the object, or find that it is not this try's to delete. Raises ApiError if that is forbidden."""
+        while True:
+            try:
+                return await self._delete_unchanged(api, uid)
+            except ChangedError:
+                pass
+            except ApiError as error:
+                if error.status == HTTPStatus.FORBIDDEN:
+                    raise
+                self.log.info("%s. Trying again.", error)
+            await asyncio.sleep(KILL_PAUSE_SECONDS)
+
+    async def _delete_unchanged(self, api: SkyClusterApi, uid: str) -> None:
+        """Raises ChangedError if somebody wrote the object since it was read here: after a clear, the next try may be taking it over."""
+        body = await api.get(self.namespace, self.name)
+        kept = _why_kept(body, uid, self.owner_try)
+        if body is None or kept:
+            self.log.info("SkyCluster %s/%s is left alone: %s", self.namespace, self.name, kept)
+            return
+        await api.delete(self.namespace, self.name, uid=uid, resource_version=body["metadata"]["resourceVersion"])
+        self.log.info("Deleted SkyCluster %s/%s: its task was killed", self.namespace, self.name)
+
+
+def _finite(seconds: float) -> float | None:
+    """Return it as asyncio.timeout takes it: not each event loop can wait for infinity."""
+    return None if seconds == float("inf") else seconds
+
+
+def _why_kept(body: Json | None, uid: str, owner_try: str) -> str:
+    """Return why a try that was killed does not delete what it finds; nothing if it does."""
+    if body is None:
+        return "it is gone"
+    metadata = body["metadata"]
+    if metadata["uid"] != uid:
+        return f"it is another one, with uid {metadata['uid']}"
+    if metadata.get("deletionTimestamp"):
+        return "it is being deleted already"
+    owner = (metadata.get("annotations") or {}).get(OWNER_TRY, owner_try)
+    return "" if owner == owner_try else f"it belongs to try {owner} now"

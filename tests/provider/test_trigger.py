@@ -1,0 +1,561 @@
+"""The trigger: one event for each end there is, and a deletion for a kill and for nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from airflow.jobs.triggerer_job_runner import _USER_ACTION_CANCEL_MSG, TriggerRunner
+from airflow.sdk.execution_time import task_runner
+from airflow.serialization.serialized_objects import BaseSerialization
+from airflow.triggers.base import BaseTrigger
+from skyoperator_provider.errors import ApiError
+from skyoperator_provider.identity import OWNER_TRY
+from skyoperator_provider.triggers import skycluster as module
+from skyoperator_provider.triggers.skycluster import SkyClusterTrigger
+from skyoperator_provider.watches import Key, Pace, Source, watches
+
+from tests.provider.kubernetes_server import served, serving
+from tests.provider.scripted_api import NAMESPACE, ScriptedApi, until
+
+LOST = ApiError("connection lost")
+
+
+class ScriptedTrigger(SkyClusterTrigger):
+    """Reaches a scripted API; everything else is the trigger's own."""
+
+    api: ScriptedApi
+
+    async def _find_source(self) -> Source:
+        return Source(Key("https://kubernetes", "credentials", self.namespace), self.api.connect)
+
+
+@pytest.fixture
+def api() -> ScriptedApi:
+    return ScriptedApi()
+
+
+@pytest.fixture(autouse=True)
+async def _nothing_is_left(api: ScriptedApi) -> AsyncIterator[None]:
+    watches().pace = Pace(first_pause_seconds=0.0, longest_pause_seconds=0.0, short_watch_seconds=0.0)
+    yield
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert (api.open_watches, api.open_clients, watches()._feeds, watches()._clients) == (0, 0, {}, {})
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KILL_PAUSE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    """What the trigger says in its task's log."""
+    lines: list[str] = []
+
+    class Log:
+        def info(self, words: str, *values: object) -> None:
+            lines.append(words % values)
+
+        def warning(self, words: str, *values: object, exc_info: bool = False) -> None:
+            lines.append(f"WARNING {words % values}")
+
+        def exception(self, words: str, *values: object) -> None:
+            lines.append(f"ERROR {words % values}")
+
+    SkyClusterTrigger._log = cast("Any", Log())
+    yield lines
+    SkyClusterTrigger._log = None
+
+
+def trigger(api: ScriptedApi, **changes: Any) -> ScriptedTrigger:
+    given: dict[str, Any] = {
+        "name": "train",
+        "namespace": NAMESPACE,
+        "uid": "uid-of-train",
+        "wait_for": "complete",
+        "kubernetes_conn_id": "kubernetes_default",
+        "owner_try": "1",
+    }
+    made = ScriptedTrigger(**{**given, **changes})
+    made.api = api
+    return made
+
+
+async def events_of(this: BaseTrigger) -> list[Any]:
+    """All events: there must be one."""
+    return [event.payload async for event in this.run()]
+
+
+async def event_of(this: BaseTrigger) -> dict[str, Any]:
+    (event,) = await events_of(this)
+    assert set(event) == {"status", "reason", "message", "name", "namespace", "uid", "log_offset_bytes", "log_attempt"}
+    assert (event["name"], event["namespace"]) == ("train", NAMESPACE)
+    return cast("dict[str, Any]", json.loads(json.dumps(event)))
+
+
+async def killed(this: ScriptedTrigger) -> None:
+    """As the triggerer ends a trigger whose task was killed: cancelled while it waits, then told."""
+    running = asyncio.create_task(events_of(this))
+    await until(lambda: this.api.open_watches == 1)
+    running.cancel("__airflow_user_action__")
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await this.on_kill()
+    await this.cleanup()
+
+
+@pytest.mark.parametrize("uid", ["u-1", None])
+def test_a_trigger_is_made_again_from_what_it_says_of_itself(uid: str | None) -> None:
+    given: dict[str, Any] = {
+        "name": "train",
+        "namespace": "ml",
+        "uid": uid,
+        "wait_for": "ready",
+        "kubernetes_conn_id": "gpu",
+        "config_file": "/kubeconfig",
+        "deadline_epoch_seconds": 1764143000.5,
+        "owner_try": "3",
+        "on_kill_action": "keep",
+        "missing_grace_seconds": 60.0,
+        "logs": True,
+        "log_offset_bytes": 77,
+        "log_attempt": 2,
+        "logging_interval_seconds": 5.0,
+    }
+    path, arguments = SkyClusterTrigger(**given).serialize()
+    assert arguments == given
+    assert path == "skyoperator_provider.triggers.skycluster.SkyClusterTrigger"
+    sent = BaseSerialization.deserialize(BaseSerialization.serialize(arguments))
+    assert SkyClusterTrigger(**sent).serialize() == (path, given)
+    assert type(arguments["wait_for"]) is str
+
+
+def test_a_word_that_is_none_is_refused_before_anything_is_deferred() -> None:
+    with pytest.raises(ValueError, match="'done' is not a valid WaitFor"):
+        SkyClusterTrigger(name="a", namespace="b", wait_for="done", kubernetes_conn_id="c")
+
+    with pytest.raises(ValueError, match="must be delete or keep, not 'stop'"):
+        SkyClusterTrigger(name="a", namespace="b", wait_for="ready", kubernetes_conn_id="c", on_kill_action="stop")
+
+
+def test_parsing_a_dag_loads_no_kubernetes() -> None:
+    code = (
+        "import sys, skyoperator_provider.triggers.skycluster\n"
+        "assert not {'kubernetes', 'kubernetes_asyncio', 'aiohttp'} & set(sys.modules), 'loaded'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2] / "airflow_plugin")
+
+
+@pytest.mark.parametrize(
+    ("wait_for", "conditions", "status", "reason"),
+    [
+        ("complete", {"Complete": "True"}, "reached", "CompleteReason"),
+        ("ready", {"Ready": "True"}, "reached", "ReadyReason"),
+        ("accepted", {"Accepted": "True"}, "reached", "AcceptedReason"),
+        ("complete", {"Failed": "True"}, "failed", "FailedReason"),
+        ("complete", {"Accepted": "False"}, "rejected", "AcceptedReason"),
+    ],
+)
+async def test_the_event_has_the_objects_own_words(
+    api: ScriptedApi, wait_for: str, conditions: dict[str, str], status: str, reason: str
+) -> None:
+    api.put("train")
+    waiting = asyncio.create_task(event_of(trigger(api, wait_for=wait_for)))
+    await until(lambda: api.open_watches == 1)
+    api.put("train", conditions)
+    event = await waiting
+    assert (event["status"], event["reason"], event["uid"]) == (status, reason, "uid-of-train")
+    assert event["message"].endswith("it is")
+
+
+async def test_an_end_that_is_there_already_is_told_at_once_even_after_the_deadline(api: ScriptedApi) -> None:
+    """Bug: a triggerer that was away for an hour turns a job that succeeded into one that timed out."""
+    api.put("train", {"Complete": "True"})
+    assert (await event_of(trigger(api, deadline_epoch_seconds=time.time() - 3600)))["status"] == "reached"
+
+
+async def test_an_object_that_goes_is_gone(api: ScriptedApi) -> None:
+    api.put("train")
+    waiting = asyncio.create_task(event_of(trigger(api)))
+    await until(lambda: api.open_watches == 1)
+    api.remove("train")
+    assert (await waiting)["status"] == "gone"
+
+
+async def test_another_object_of_the_same_name_is_not_it(api: ScriptedApi) -> None:
+    api.put("train", {"Complete": "True"}, uid="another")
+    assert (await event_of(trigger(api)))["status"] == "gone"
+
+
+async def test_a_sensors_object_is_the_first_that_it_sees(api: ScriptedApi) -> None:
+    api.put("train", uid="first")
+    waiting = asyncio.create_task(event_of(trigger(api, uid=None)))
+    await until(lambda: api.open_watches == 1)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    api.remove("train")
+    api.put("train", {"Complete": "True"}, uid="second")
+    event = await waiting
+    assert (event["status"], event["uid"]) == ("gone", "first")
+
+
+async def test_a_sensor_misses_what_never_was(api: ScriptedApi) -> None:
+    event = await event_of(trigger(api, uid=None))
+    assert (event["status"], event["uid"]) == ("missing", None)
+    assert "ml/train" in event["message"]
+    event = await event_of(trigger(api, uid=None, missing_grace_seconds=0.05))
+    assert event["status"] == "missing"
+
+
+async def test_a_sensor_waits_for_what_is_yet_to_be_made(api: ScriptedApi) -> None:
+    waiting = asyncio.create_task(event_of(trigger(api, uid=None, missing_grace_seconds=3600.0)))
+    await until(lambda: api.open_watches == 1)
+    api.put("train")
+    api.put("train", {"Complete": "True"})
+    event = await waiting
+    assert (event["status"], event["uid"]) == ("reached", "uid-of-train")
+
+
+async def test_the_deadline_is_the_triggers_own(api: ScriptedApi) -> None:
+    api.put("train", {"Accepted": "True"})
+    event = await event_of(trigger(api, deadline_epoch_seconds=time.time() + 0.05))
+    assert (event["status"], event["reason"]) == ("timeout", "DeadlineExceeded")
+
+
+async def test_the_deadline_holds_while_kubernetes_is_away(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_LOOK_SECONDS", 0.05)
+    api.held["get"] = asyncio.Event()
+    event = await event_of(trigger(api, deadline_epoch_seconds=time.time() - 1))
+    assert event["status"] == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(ApiError("the verb watch", status=HTTPStatus.FORBIDDEN, reason="Forbidden"), "Forbidden"), (LOST, "ApiError")]
+)
+async def test_kubernetes_that_stays_away_is_an_error(api: ScriptedApi, error: ApiError, reason: str) -> None:
+    api.put("train")
+    api.forever["watch"] = error
+    event = await event_of(trigger(api))
+    assert (event["status"], event["reason"]) == ("error", reason)
+    assert event["message"].startswith(str(error))
+
+
+async def test_a_connection_that_can_not_be_read_is_an_error(api: ScriptedApi, logged: list[str]) -> None:
+    """Bug: the trigger fails with a traceback, Airflow fails the task, and what it made runs on."""
+
+    class Broken(ScriptedTrigger):
+        async def _find_source(self) -> Source:
+            raise FileNotFoundError("/kubeconfig")
+
+    this = Broken(name="train", namespace=NAMESPACE, wait_for="complete", kubernetes_conn_id="c")
+    event = await event_of(this)
+    assert (event["status"], event["reason"], event["message"]) == ("error", "FileNotFoundError", "/kubeconfig")
+    assert logged == ["ERROR Can't wait for SkyCluster ml/train"]
+
+
+async def test_the_event_comes_after_everything_is_closed(api: ScriptedApi) -> None:
+    """Bug: an event that is yielded inside a context manager leaves the connection open, and the generator does not stop."""
+    api.put("train", {"Complete": "True"})
+    running = cast("Any", trigger(api).run())
+    await anext(running)
+    assert (api.open_watches, api.open_clients) == (0, 0)
+    with pytest.raises(StopAsyncIteration):
+        await anext(running)
+
+
+async def test_the_log_is_shown_while_waiting_and_the_event_says_how_far(api: ScriptedApi, logged: list[str]) -> None:
+    status = {"launch": {"attempt": 2}, "job": {"name": "j"}}
+    api.put("train", status=status)
+    api.logs[2] = b"one\n100 % of %s\nthr"
+    waiting = asyncio.create_task(event_of(trigger(api, logs=True, logging_interval_seconds=0.01)))
+    async with asyncio.timeout(5):
+        while len(logged) < 2:
+            await asyncio.sleep(0.01)
+    api.put("train", {"Complete": "True"}, status=status)
+    event = await waiting
+    assert logged == ["one", "100 % of %s"]
+    assert (event["log_offset_bytes"], event["log_attempt"]) == (len(b"one\n100 % of %s\n"), 2)
+
+
+async def test_a_log_that_can_not_be_read_is_no_failure(api: ScriptedApi, logged: list[str]) -> None:
+    status = {"launch": {"attempt": 1}, "job": {"name": "j"}}
+    api.put("train", status=status)
+    api.forever["log"] = ApiError("the verb get on skyclusters/log", status=HTTPStatus.FORBIDDEN)
+    waiting = asyncio.create_task(event_of(trigger(api, logs=True, logging_interval_seconds=0.01)))
+    async with asyncio.timeout(5):
+        while api.calls["log"] < 4:
+            await asyncio.sleep(0.01)
+    api.put("train", {"Complete": "True"}, status=status)
+    assert (await waiting)["status"] == "reached"
+    assert len(logged) == 1
+    assert "the verb get on skyclusters/log" in logged[0]
+
+
+async def test_without_logs_none_is_read_and_the_offset_stays(api: ScriptedApi) -> None:
+    api.put("train", {"Complete": "True"}, status={"launch": {"attempt": 1}, "job": {"name": "j"}})
+    event = await event_of(trigger(api, log_offset_bytes=5, log_attempt=1))
+    assert (event["log_offset_bytes"], event["log_attempt"], api.calls["log"]) == (5, 1, 0)
+
+
+async def test_a_task_that_is_killed_takes_its_object_along(api: ScriptedApi, logged: list[str]) -> None:
+    api.put("train", annotations={OWNER_TRY: "1"})
+    await killed(trigger(api))
+    assert api.objects == {}
+    assert logged == ["Deleted SkyCluster ml/train: its task was killed"]
+
+
+async def test_it_is_deleted_whatever_the_controller_writes_meanwhile(api: ScriptedApi, logged: list[str]) -> None:
+    api.put("train", annotations={OWNER_TRY: "1"})
+    api.held["delete"] = asyncio.Event()
+    killing = asyncio.create_task(killed(trigger(api)))
+    await until(lambda: api.calls["delete"] == 1)
+    api.put("train", {"Ready": "True"})
+    api.held["delete"].set()
+    await killing
+    assert api.objects == {}
+    assert (api.calls["delete"], api.calls["get"]) == (2, 3)
+
+
+async def test_an_object_that_the_next_try_takes_meanwhile_is_left_alone(api: ScriptedApi, logged: list[str]) -> None:
+    """Bug: after a clear the next try adopts the object before the old trigger is told; its cluster is taken down under it."""
+    api.put("train", annotations={OWNER_TRY: "1"})
+    api.held["delete"] = asyncio.Event()
+    killing = asyncio.create_task(killed(trigger(api)))
+    await until(lambda: api.calls["delete"] == 1)
+    api.put("train", annotations={OWNER_TRY: "2"})
+    api.held["delete"].set()
+    await killing
+    assert "train" in api.objects
+    assert api.calls["delete"] == 1
+    assert logged == ["SkyCluster ml/train is left alone: it belongs to try 2 now"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("owner", "it belongs to try 2 now"),
+        ("uid", "it is another one, with uid another"),
+        ("deleting", "it is being deleted already"),
+        ("gone", "it is gone"),
+    ],
+)
+async def test_what_is_not_this_trys_is_left_alone(api: ScriptedApi, logged: list[str], change: str, words: str) -> None:
+    api.put("train", annotations={OWNER_TRY: "2" if change == "owner" else "1"}, uid="another" if change == "uid" else None)
+    if change == "deleting":
+        api.mark_deleting("train")
+    if change == "gone":
+        api.remove("train")
+    await trigger(api).on_kill()
+    assert api.calls["delete"] == 0
+    assert logged == [f"SkyCluster ml/train is left alone: {words}"]
+
+
+async def test_an_object_that_goes_between_look_and_deletion_is_no_error(api: ScriptedApi, logged: list[str]) -> None:
+    api.put("train", annotations={OWNER_TRY: "1"})
+    api.held["delete"] = asyncio.Event()
+    killing = asyncio.create_task(trigger(api).on_kill())
+    await until(lambda: api.calls["delete"] == 1)
+    api.remove("train")
+    api.held["delete"].set()
+    await killing
+    assert not any(line.startswith("ERROR") for line in logged)
+
+
+async def test_a_kill_meets_an_api_that_stumbles(api: ScriptedApi, logged: list[str]) -> None:
+    api.put("train", annotations={OWNER_TRY: "1"})
+    api.faults["get"].append(LOST)
+    api.faults["delete"].append(LOST)
+    await trigger(api).on_kill()
+    assert api.objects == {}
+
+
+async def test_a_kill_that_is_forbidden_says_so_and_ends(api: ScriptedApi, logged: list[str]) -> None:
+    api.put("train", annotations={OWNER_TRY: "1"})
+    api.forever["delete"] = ApiError("needs the verb delete", status=HTTPStatus.FORBIDDEN)
+    await trigger(api).on_kill()
+    assert api.calls["delete"] == 1
+    assert logged == ["ERROR Could not delete SkyCluster ml/train: its own deadline ends it"]
+
+
+async def test_a_kill_ends_in_time_if_nobody_answers(api: ScriptedApi, logged: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KILL_SECONDS", 0.05)
+    api.put("train")
+    api.held["get"] = asyncio.Event()
+    await trigger(api).on_kill()
+    assert logged == ["ERROR Could not delete SkyCluster ml/train: its own deadline ends it"]
+
+
+async def test_a_hundred_kills_share_one_client_and_take_turns(api: ScriptedApi, logged: list[str]) -> None:
+    for number in range(100):
+        api.put(f"job-{number}", annotations={OWNER_TRY: "1"})
+    api.held["get"] = asyncio.Event()
+    killing = [asyncio.create_task(trigger(api, name=f"job-{n}", uid=f"uid-of-job-{n}").on_kill()) for n in range(100)]
+    await until(lambda: api.calls["get"] == 16)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert (api.open_clients, api.calls["connect"], api.calls["get"]) == (1, 1, 16)
+    api.held["get"].set()
+    await asyncio.gather(*killing)
+    assert api.objects == {}
+
+
+@pytest.mark.parametrize("changes", [{"on_kill_action": "keep"}, {"uid": None}], ids=["keep", "no uid"])
+async def test_what_is_not_ours_to_delete_is_not_even_read(api: ScriptedApi, changes: dict[str, Any]) -> None:
+    api.put("train", annotations={OWNER_TRY: "1"})
+    await trigger(api, **changes).on_kill()
+    assert api.calls["get"] == api.calls["delete"] == 0
+
+
+async def test_after_the_event_nothing_is_deleted(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IS_TOLD_OF_KILLS", False)
+    api.put("train", {"Complete": "True"}, annotations={OWNER_TRY: "1"})
+    this = trigger(api)
+    states(monkeypatch, this, "failed")
+    await event_of(this)
+    await this.on_kill()
+    await this.cleanup()
+    assert api.calls["delete"] == 0
+
+
+def states(monkeypatch: pytest.MonkeyPatch, this: SkyClusterTrigger, state: str | None, *, map_index: int = -1) -> list[dict[str, Any]]:
+    """Let Airflow say this of the trigger's task; returns what it is asked."""
+    asked: list[dict[str, Any]] = []
+
+    def get_task_states(**question: Any) -> dict[str, Any]:
+        asked.append(question)
+        if state == "error":
+            raise RuntimeError("the API server is away")
+        return {"run": {"task" if map_index < 0 else f"task_{map_index}": state}}
+
+    monkeypatch.setattr(task_runner.RuntimeTaskInstance, "get_task_states", staticmethod(get_task_states))
+    this.task_instance = cast("Any", SimpleNamespace(dag_id="dag", task_id="task", run_id="run", map_index=map_index))
+    return asked
+
+
+@pytest.mark.parametrize("map_index", [-1, 0, 7])
+@pytest.mark.parametrize(
+    ("state", "is_deleted"), [("failed", True), (None, True), ("running", True), ("deferred", False), ("error", False)]
+)
+async def test_below_3_3_the_tasks_state_tells_a_kill_from_a_restart(
+    api: ScriptedApi, logged: list[str], monkeypatch: pytest.MonkeyPatch, state: str | None, is_deleted: bool, map_index: int
+) -> None:
+    monkeypatch.setattr(module, "IS_TOLD_OF_KILLS", False)
+    api.put("train", annotations={OWNER_TRY: "1"})
+    this = trigger(api)
+    asked = states(monkeypatch, this, state, map_index=map_index)
+    await this.cleanup()
+    assert ("train" not in api.objects) == is_deleted
+    assert asked == [{"dag_id": "dag", "task_ids": ["task"], "run_ids": ["run"], "map_index": map_index}]
+
+
+@pytest.mark.parametrize("zone", [UTC, None])
+async def test_below_3_3_airflows_own_timeout_is_no_kill(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch, zone: Any) -> None:
+    """Bug: the task goes on in a worker to see what became of its object, and finds that the trigger deleted it."""
+    monkeypatch.setattr(module, "IS_TOLD_OF_KILLS", False)
+    api.put("train", annotations={OWNER_TRY: "1"})
+    this = trigger(api)
+    asked = states(monkeypatch, this, "scheduled")
+    timeout_after = (datetime.now(UTC) - timedelta(seconds=1)).replace(tzinfo=zone)
+    monkeypatch.setattr(this, "timeout_after", timeout_after, raising=False)
+    await this.cleanup()
+    assert (asked, api.calls["delete"]) == ([], 0)
+    timeout_after = (datetime.now(UTC) + timedelta(hours=1)).replace(tzinfo=zone)
+    monkeypatch.setattr(this, "timeout_after", timeout_after, raising=False)
+    await this.cleanup()
+    assert api.objects == {}
+
+
+async def test_from_3_3_on_cleanup_deletes_nothing(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: every restart of a triggerer takes down every cluster."""
+    api.put("train", annotations={OWNER_TRY: "1"})
+    this = trigger(api)
+    asked = states(monkeypatch, this, "failed")
+    running = asyncio.create_task(events_of(this))
+    await until(lambda: api.open_watches == 1)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await this.cleanup()
+    assert (asked, api.calls["delete"]) == ([], 0)
+
+
+def airflows_runner() -> TriggerRunner:
+    return TriggerRunner()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    ("message", "timeout_seconds", "is_deleted"),
+    [(_USER_ACTION_CANCEL_MSG, 3600, True), (None, 3600, False), (_USER_ACTION_CANCEL_MSG, -1, False)],
+    ids=["killed", "triggerer stops", "timed out"],
+)
+async def test_in_airflows_own_runner(
+    api: ScriptedApi, logged: list[str], message: str | None, timeout_seconds: int, is_deleted: bool
+) -> None:
+    api.put("train", annotations={OWNER_TRY: "1"})
+    runner, this = airflows_runner(), trigger(api)
+    task = asyncio.create_task(runner.run_trigger(1, this, datetime.now(UTC) + timedelta(seconds=timeout_seconds)))
+    runner.triggers[1] = {"task": task, "name": "train", "events": 0, "is_watcher": False}
+    await until(lambda: api.open_watches == 1)
+    task.cancel(message)
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert ("train" not in api.objects) == is_deleted
+    assert not runner.events
+
+
+async def test_in_airflows_own_runner_to_the_event(api: ScriptedApi) -> None:
+    api.put("train", {"Complete": "True"})
+    runner = airflows_runner()
+    task = asyncio.create_task(runner.run_trigger(1, trigger(api)))
+    runner.triggers[1] = {"task": task, "name": "train", "events": 0, "is_watcher": False}
+    await task
+    (entry,) = runner.events
+    assert entry.event.payload["status"] == "reached"
+    assert [dict(context) for context in api.contexts] == [{}], "what the feed says would be in this task's log"
+
+
+def connection(url: str) -> str:
+    """An Airflow connection to that server, as the environment takes it."""
+    kubeconfig = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+        "clusters": [{"name": "k", "cluster": {"server": url}}],
+        "users": [{"name": "u", "user": {"token": "secret"}}],
+    }
+    return json.dumps({"conn_type": "kubernetes", "extra": {"kube_config": kubeconfig}})
+
+
+async def test_over_the_wire_from_an_airflow_connection_to_the_event_and_the_kill(
+    api: ScriptedApi, logged: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = {"launch": {"attempt": 1}, "job": {"name": "j"}}
+    api.put("train", status=status, annotations={OWNER_TRY: "1"})
+    api.logs[1] = b"over the wire\n"
+    async with serving(served(api)) as server:
+        monkeypatch.setenv("AIRFLOW_CONN_GPU", connection(server.url))
+        _, arguments = trigger(api, kubernetes_conn_id="gpu", logs=True, logging_interval_seconds=0.01).serialize()
+        waiting = [asyncio.create_task(event_of(SkyClusterTrigger(**arguments))) for _ in range(3)]
+        async with asyncio.timeout(20):
+            while len(logged) < 3:
+                await asyncio.sleep(0.01)
+        assert api.most_open_watches == 1
+        api.put("train", {"Complete": "True"}, status=status)
+        events = await asyncio.gather(*waiting)
+        assert [event["status"] for event in events] == ["reached"] * 3
+        assert logged == ["over the wire"] * 3
+        await SkyClusterTrigger(**arguments).on_kill()
+        assert api.objects == {}
+        await until(lambda: api.open_watches == 0)
+        assert set(server.authorizations) == {"Bearer secret"}

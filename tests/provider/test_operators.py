@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import DAG, AirflowFailException, Airfl
 from airflow.sdk.exceptions import TaskDeferralTimeout
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.log import mask_secret
+from skyoperator_provider import links
 from skyoperator_provider.errors import ApiError, ResultLostError, SkyClusterError, SkyClusterRejectedError
 from skyoperator_provider.hooks.skycluster import RemoteResult
 from skyoperator_provider.identity import COLLECTED, OWNER_TRY
@@ -132,6 +133,15 @@ def test_execution_timeout_bounds_the_object_only_if_it_bounds_the_job(api: Memo
     becomes(api, Ready="True", Complete="True")
     run(create(wait_for=wait_for, execution_timeout=timedelta(minutes=10)))
     assert only(api)["spec"]["activeDeadlineSeconds"] == seconds
+
+
+def test_the_button_to_the_dashboard_is_there_while_the_job_runs(api: MemoryApi) -> None:
+    _, pushed = deferred_and_pushed(create(deferrable=True))
+    assert pushed[links.XCOM_KEY] == "https://sky.example.com/clusters"
+    name = only(api)["metadata"]["name"]
+    api.objects[NAMESPACE, name]["status"] = {"cluster": {"name": "fit-1"}}
+    _, pushed = run(create(deferrable=True), event=said("reached", of=only(api)))
+    assert pushed[links.XCOM_KEY] == "https://sky.example.com/clusters/fit-1"
 
 
 def test_a_run_that_ends_in_a_file_name_is_no_file(api: MemoryApi) -> None:
@@ -328,9 +338,15 @@ def test_a_retry_goes_on_with_what_is_there(api: MemoryApi) -> None:
 
 
 def deferred(operator: Any, **context: Any) -> TaskDeferred:
+    return deferred_and_pushed(operator, **context)[0]
+
+
+def deferred_and_pushed(operator: Any, **context: Any) -> tuple[TaskDeferred, dict[str, Any]]:
+    given, _ = context_of(operator, **context)
+    operator.render_template_fields(given)
     with pytest.raises(TaskDeferred) as caught:
-        run(operator, **context)
-    return caught.value
+        operator.execute(given)
+    return caught.value, given["ti"].pushed
 
 
 def test_create_defers_with_all_that_the_trigger_needs(api: MemoryApi) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowSkipException
+from airflow.sdk.log import mask_secret
 from skyoperator_provider.decorators.sky import sky_task
 from skyoperator_provider.errors import ResultLostError, SkyRemoteError
 from skyoperator_provider.hooks.skycluster import RemoteResult
@@ -214,6 +215,19 @@ def test_an_argument_that_cannot_be_sent_is_the_authors_error(api: MemoryApi) ->
         operator = decorated()(object()).operator
     with pytest.raises(AirflowFailException, match=r"argument value"):
         run(operator)
+    assert not api.creations
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "name"), [([{"key": "s3cr3t-of-mine"}], {}, "number 1"), ([], {"value": "s3cr3t-of-mine"}, "value")]
+)
+def test_a_masked_argument_points_to_secrets(api: MemoryApi, args: Any, kwargs: Any, name: str) -> None:
+    mask_secret("s3cr3t-of-mine")
+    with DAG("train", schedule=None):
+        operator = decorated()(*args, **kwargs).operator
+    with pytest.raises(AirflowFailException, match=rf"argument {name} holds.*secrets=") as caught:
+        run(operator)
+    assert "s3cr3t" not in str(caught.value)
     assert not api.creations
 
 

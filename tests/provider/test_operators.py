@@ -602,6 +602,37 @@ def test_a_result_that_cannot_be_had_now_is_kept_for_the_next_try(api: MemoryApi
     assert len(api.creations) == 1
 
 
+def test_what_is_complete_outlives_a_worker_that_cannot_look_at_it(api: MemoryApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    deferred(one_step(deferrable=True))
+    body = only(api)
+
+    def away(*_: Any, **__: Any) -> None:
+        raise ApiError("kube-apiserver is away", status=503)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(api, "read", away)
+        with pytest.raises(ApiError):
+            run(one_step(deferrable=True), event=said("reached", of=body))
+    assert not api.deletions
+
+
+def test_a_failure_is_told_even_if_it_cannot_be_told_whose_object_it_is(api: MemoryApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    becomes(api, Failed=("True", "NoCapacity", "no GPU"))
+    operator = create()
+    identity, calls = operator._identity, list[int]()
+
+    def asks_airflow_which_is_away(context: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 2:
+            raise RuntimeError("Airflow is away")
+        return identity(context)
+
+    monkeypatch.setattr(operator, "_identity", asks_airflow_which_is_away)
+    with pytest.raises(SkyClusterError, match="no GPU"):
+        run(operator)
+    assert len(calls) > 2
+
+
 def test_one_step_needs_a_job(api: MemoryApi) -> None:
     with pytest.raises(AirflowFailException, match="has no run"):
         run(one_step(task={"resources": {"cpus": 1}}))

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, cast
 from airflow.providers.common.compat.sdk import Context, DecoratedOperator, TaskDecorator, task_decorator_factory
 
 from skyoperator_provider.errors import SkyClusterRejectedError
+from skyoperator_provider.masking import mask
 from skyoperator_provider.operators.skycluster import SkyClusterOperator, room_for_run
 from skyoperator_provider.remote import arguments, carrier, source
 
@@ -68,12 +69,24 @@ class SkyDecoratedOperator(DecoratedOperator, SkyClusterOperator):
         return super().execute(context)
 
     def _run(self, context: Context) -> str:
+        args, kwargs = list(self.op_args), self._all_kwargs(context)
+        self._refuse_secrets({**{f"number {number}": value for number, value in enumerate(args, 1)}, **kwargs})
         try:
-            packed = arguments.pack(self.python_callable, list(self.op_args), self._all_kwargs(context), serializer=self.serializer)
+            packed = arguments.pack(self.python_callable, args, kwargs, serializer=self.serializer)
             room = room_for_run(self.task)
             return carrier.function_run(self._source, packed, python=self.python, every_rank=self.every_rank, limit_bytes=room)
         except (arguments.UnsendableArgumentError, carrier.TooLargeError) as error:
             raise SkyClusterRejectedError(f"Task {self.task_id}: {error}", reason="InvalidTask") from error
+
+    def _refuse_secrets(self, named: Mapping[str, Any]) -> None:
+        """Compressed as they are sent, the masker would find nothing in them, and whoever can read the object can open them."""
+        found = [name for name, value in named.items() if mask(str(value)) != str(value)]
+        if found:
+            raise SkyClusterRejectedError(
+                f"Task {self.task_id}: argument {', '.join(found)} holds what Airflow masks in its logs. Who may read SkyClusters could "
+                'read it. Put it into a Kubernetes Secret, name that by secrets={"NAME": "secret/key"}, and read os.environ["NAME"].',
+                reason="InvalidTask",
+            )
 
     def _all_kwargs(self, context: Context) -> dict[str, Any]:
         """Return the call's keywords, and of the context what the signature names and the call does not give."""

@@ -79,7 +79,7 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
             self._killer()
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
-        """Go on after the trigger; where Airflow resumes the task only to fail it, delete the object first."""
+        """Go on after the trigger, as execute_complete does; where Airflow resumes the task only to fail it, delete the object first."""
         with self._letting_go(context):
             return super().resume_execution(next_method, next_kwargs, context)
 
@@ -102,7 +102,7 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
         try:
             if self._owner(context).discard():
                 self.log.info("The task failed, so its SkyCluster is deleted")
-        except SkyClusterError as error:
+        except Exception as error:  # noqa: BLE001 - the task's own failure is the one to be told of
             self.log.warning("The task failed, and its SkyCluster could not be deleted; it ends by its own deadline. %s", error)
 
     def _owner(self, context: Context) -> Owner:

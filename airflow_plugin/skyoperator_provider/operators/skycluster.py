@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from airflow.providers.common.compat.sdk import AirflowSkipException, Context
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, Context
 
-from skyoperator_provider.errors import ApiError, ResultLostError, SkyClusterError, SkyClusterRejectedError
+from skyoperator_provider.errors import ApiError, ResultLostError, SkyClusterError, SkyClusterRejectedError, SkyRemoteError
 from skyoperator_provider.following import LogStream, resumed
 from skyoperator_provider.manifest import has_run
 from skyoperator_provider.operators.base import Event, target_of, verdict_of
@@ -47,10 +47,9 @@ class SkyClusterCreateOperator(SkyClusterMakingOperator):
 
     def execute_complete(self, context: Context, event: Event) -> dict[str, str]:
         """Go on after the trigger. Raises SkyClusterError, SkyClusterRejectedError."""
-        with self._letting_go(context):
-            target = target_of(event)
-            self._resume(context, target)
-            return self._ended(target, verdict_of(event))
+        target, end = target_of(event), verdict_of(event)
+        self._resume(context, target)
+        return self._ended(target, end)
 
     def _ended(self, target: Target, end: Verdict) -> dict[str, str]:
         self._expect_reached(target, end)
@@ -95,11 +94,10 @@ class SkyClusterOperator(SkyClusterMakingOperator):
 
     def execute_complete(self, context: Context, event: Event) -> Any:
         """Go on after the trigger: print the rest of the log, and return the job's value. Raises as execute does."""
-        with self._letting_go(context):
-            target = target_of(event)
-            self._resume(context, target)
-            stream = resumed(self.hook, target, event, log=self.log)
-            return self._ended(context, target, verdict_of(event), stream)
+        target, end = target_of(event), verdict_of(event)
+        self._is_complete = end.outcome is Outcome.REACHED
+        self._resume(context, target)
+        return self._ended(context, target, end, resumed(self.hook, target, event, log=self.log))
 
     def _returning(self, built: dict[str, Any]) -> dict[str, Any]:
         """Return the object with a job that returns what it leaves in result_path. A task in a ConfigMap is beyond our reach."""
@@ -122,12 +120,12 @@ class SkyClusterOperator(SkyClusterMakingOperator):
         return self.result_path if self.do_xcom_push else None
 
     def _ended(self, context: Context, target: Target, end: Verdict, stream: LogStream) -> Any:
+        self._is_complete = end.outcome is Outcome.REACHED
         if end.outcome in {Outcome.REACHED, Outcome.FAILED}:
             self._follower(target).drain(stream)
         if end.outcome is Outcome.FAILED and self._wants_value:
             raise_remote(self.hook, target, check=self._check)
         self._expect_reached(target, end)
-        self._is_complete = True
         value = self._value(target)
         self._clean_up(context, target)
         return value
@@ -148,10 +146,10 @@ class SkyClusterOperator(SkyClusterMakingOperator):
         return await_value(self.hook, target, is_expected=self._wants_value, check=self._check)
 
     def _is_discarded_after(self, error: BaseException) -> bool:
-        """What is complete is kept for the next try to take its value, which runs nothing again; unless there is no value to take."""
+        """What is complete is kept for the next try to take its value, which runs nothing again; unless that can only be the same."""
         if self._is_killed:
             return super()._is_discarded_after(error)
-        if self._is_complete and not isinstance(error, ResultLostError):
+        if self._is_complete and not isinstance(error, (ResultLostError, SkyRemoteError, AirflowSkipException, AirflowFailException)):
             return False
         is_success = isinstance(error, AirflowSkipException)
         return self.on_finish_action == "delete" or (self.on_finish_action == "delete_on_success" and is_success)

@@ -6,16 +6,19 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, BaseHook
+from airflow.providers.common.compat.sdk import DAG, AirflowTaskTimeout, BaseHook
 from airflow.sdk.execution_time import task_runner
 from skyoperator_provider.errors import SkyClusterError
+from skyoperator_provider.operators import base
 from skyoperator_provider.operators.skycluster import SkyClusterCreateOperator, SkyClusterOperator
 
 from tests.provider.contexts import context_of
 from tests.provider.http_api import NOT_FOUND, HttpApi, Reply, serving
+from tests.provider.memory import MemoryApi
 from tests.provider.test_hook import connect
 
 
@@ -90,3 +93,25 @@ def test_a_worker_that_waits_for_an_answer_deletes_all_the_same(server: HttpApi,
         operator.hook.api.close()
     assert not errors
     assert kube.deletions == [{"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": "u1", "resourceVersion": "7"}}]
+
+
+@pytest.mark.parametrize("kind", [SkyClusterCreateOperator, SkyClusterOperator])
+def test_airflows_own_execution_timeout_deletes_once(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the task runner's own code: SIGALRM raises in the middle of the waiting, and on_kill is called on top."""
+    api = MemoryApi()
+    monkeypatch.setattr(base, "SkyClusterHook", lambda **_: api)
+    limit = timedelta(seconds=0.3)
+    operator = kind(
+        task_id="fit",
+        task={"run": "true"},
+        poll_seconds=0.01,
+        deferrable=False,
+        execution_timeout=limit,
+        dag=DAG("train", schedule=None),
+    )
+    context, _ = context_of(operator)
+    operator.render_template_fields(context)
+    with pytest.raises(AirflowTaskTimeout):
+        task_runner._run_execute_callable(context, operator.execute, operator)
+    assert len(api.deletions) == 1
+    assert [call.verb for call in api.calls].count("delete") == 1

@@ -15,6 +15,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 from kubernetes_asyncio.client import ApiClient, Configuration
+from skyoperator_provider import async_api
 from skyoperator_provider.async_api import KubernetesSkyClusterApi, connected, key_of, lines
 from skyoperator_provider.errors import ApiError, ChangedError
 from skyoperator_provider.hooks.logs import LogPiece, Place
@@ -175,9 +176,9 @@ def event(type_: str, **found: Any) -> bytes:
     return json.dumps({"type": type_, "object": found}).encode() + b"\n"
 
 
-async def watch_into(found: list[Json], api: KubernetesSkyClusterApi) -> None:
+async def watch_into(found: list[Json], api: KubernetesSkyClusterApi, *, timeout_seconds: int = 50) -> None:
     """What came before an error counts, too."""
-    async for one in api.watch("ml", resource_version="5", timeout_seconds=50):
+    async for one in api.watch("ml", resource_version="5", timeout_seconds=timeout_seconds):
         found.append(one)  # noqa: PERF401 - it would be lost with the error
 
 
@@ -230,6 +231,30 @@ async def test_a_watch_that_breaks_is_an_api_error_and_half_a_line_is_no_event()
     assert [one["type"] for one in found] in (["ADDED"], [])
 
 
+async def test_a_watch_may_be_silent_as_long_as_it_lasts() -> None:
+    async def later(response: web.StreamResponse) -> None:
+        await asyncio.sleep(0.2)
+        await response.write(event("ADDED"))
+
+    async with asked(watching(event("BOOKMARK"), then=later)) as (api, _):
+        found = [one["type"] async for one in api.watch("ml", resource_version="5", timeout_seconds=50)]
+    assert found == ["BOOKMARK", "ADDED"]
+
+
+async def test_a_watch_that_outlasts_its_time_is_held_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: a connection that a firewall forgot is waited on for ever."""
+
+    async def forgotten(_: web.StreamResponse) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(async_api, "WATCH_EXTRA_SECONDS", 0.5)
+    async with asked(watching(event("ADDED"), then=forgotten)) as (api, _):
+        found: list[Json] = []
+        with pytest.raises(ApiError, match="no answer within"):
+            await watch_into(found, api, timeout_seconds=0)
+    assert len(found) == 1
+
+
 async def test_a_watch_that_is_left_closes_its_connection() -> None:
     left = asyncio.Event()
 
@@ -242,7 +267,7 @@ async def test_a_watch_that_is_left_closes_its_connection() -> None:
     async with asked(watching(event("ADDED"), then=until_left)) as (api, _):
         async with aclosing(api.watch("ml", resource_version="5", timeout_seconds=50)) as events:
             assert (await anext(events))["type"] == "ADDED"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await left.wait()
 
 

@@ -132,6 +132,13 @@ async def test_a_log_that_grows_too_fast_is_skipped_forward_and_says_how_far(rea
     assert not any("skipped" in text for text in second)
 
 
+async def test_a_line_that_a_skip_cuts_is_not_joined_to_another(reader: Reader) -> None:
+    reader.api.logs[1] = b"x\n" * (LIMIT_BYTES // 2 - 3) + b"begun!" + b"its end\n" + b"y\n" * LIMIT_BYTES
+    first = await reader.look()
+    assert first[-2] == "begun!"
+    assert set(await reader.look()) == {"y"}
+
+
 async def test_each_byte_is_shown_or_counted_as_skipped(reader: Reader) -> None:
     reader.api.logs[1] = b""
     shown_bytes = skipped_bytes = 0
@@ -155,6 +162,8 @@ async def test_the_next_attempts_log_follows_once_the_first_has_no_more(reader: 
     reader.api.logs[1] += b"its end"
     assert await reader.look(attempt=None) == []
     reader.api.logs[2] = b"two\n"
+    reader.api.logs[1] += b" is not over\nits end"
+    assert await reader.look(attempt=2) == ["its end is not over"]
     assert await reader.look(attempt=2) == ["its end", "[skyoperator: attempt 2 follows]"]
     assert (reader.tail.attempt, reader.tail.offset_bytes) == (2, 0)
     assert await reader.look(attempt=2) == ["two"]
@@ -186,6 +195,15 @@ async def test_what_keeps_it_from_being_read_is_told_once(reader: Reader, error:
     assert await reader.look() == ["one"]
 
 
+async def test_a_log_process_that_stumbles_now_and_then_is_nothing_to_tell(reader: Reader) -> None:
+    reader.api.logs[1] = b"one\n"
+    for _ in range(2 * FAILURES_TO_TELL):
+        reader.api.faults["log"].append(ApiError("try again", status=503))
+        await reader.look()
+        await reader.look()
+    assert reader.warned == []
+
+
 async def test_a_log_that_is_not_there_yet_is_nothing_to_tell(reader: Reader) -> None:
     for _ in range(10):
         assert await reader.look() == []
@@ -201,13 +219,13 @@ async def test_an_api_that_does_not_answer_is_left(reader: Reader) -> None:
 
 async def test_a_quiet_log_is_looked_at_less_often(reader: Reader) -> None:
     reader.api.logs[1] = b"one\n"
-    assert 0.9 <= reader.tail.seconds_left <= 10
+    assert 0 <= reader.tail.seconds_left <= 10
     pauses = []
     for _ in range(5):
         await reader.look()
         pauses.append(reader.tail.seconds_left)
     for pause, expected in zip(pauses, [10, 20, 40, 60, 60], strict=True):
-        assert expected * 0.85 <= pause <= expected * 1.1
+        assert expected * 0.6 <= pause <= expected * 1.1
     reader.api.logs[1] += b"two\n"
     await reader.look()
     assert reader.tail.seconds_left <= 11

@@ -279,7 +279,7 @@ async def test_the_log_is_shown_while_waiting_and_the_event_says_how_far(api: Sc
     api.put("train", status=status)
     api.logs[2] = b"one\n100 % of %s\nthr"
     waiting = asyncio.create_task(event_of(trigger(api, logs=True, logging_interval_seconds=0.01)))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while len(logged) < 2:
             await asyncio.sleep(0.01)
     api.put("train", {"Complete": "True"}, status=status)
@@ -293,7 +293,7 @@ async def test_a_log_that_can_not_be_read_is_no_failure(api: ScriptedApi, logged
     api.put("train", status=status)
     api.forever["log"] = ApiError("the verb get on skyclusters/log", status=HTTPStatus.FORBIDDEN)
     waiting = asyncio.create_task(event_of(trigger(api, logs=True, logging_interval_seconds=0.01)))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while api.calls["log"] < 4:
             await asyncio.sleep(0.01)
     api.put("train", {"Complete": "True"}, status=status)
@@ -524,7 +524,7 @@ async def test_in_airflows_own_runner_to_the_event(api: ScriptedApi) -> None:
     assert [dict(context) for context in api.contexts] == [{}], "what the feed says would be in this task's log"
 
 
-def connection(url: str) -> str:
+def connection(url: str, user: dict[str, Any] | None = None) -> str:
     """An Airflow connection to that server, as the environment takes it."""
     kubeconfig = {
         "apiVersion": "v1",
@@ -532,9 +532,23 @@ def connection(url: str) -> str:
         "current-context": "c",
         "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
         "clusters": [{"name": "k", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {"token": "secret"}}],
+        "users": [{"name": "u", "user": user or {"token": "secret"}}],
     }
     return json.dumps({"conn_type": "kubernetes", "extra": {"kube_config": kubeconfig}})
+
+
+async def test_a_program_that_makes_tokens_makes_no_watch_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: on EKS and GKE each trigger has a token of its own, and so a watch of its own."""
+    credential = "{'apiVersion': 'client.authentication.k8s.io/v1beta1', 'kind': 'ExecCredential', 'status': {'token': uuid.uuid4().hex}}"
+    code = f"import json, uuid; print(json.dumps({credential}))"
+    program = {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": sys.executable, "args": ["-c", code]}
+    monkeypatch.setenv("AIRFLOW_CONN_EKS", connection("https://eks", {"exec": program}))
+    monkeypatch.setenv("AIRFLOW_CONN_GPU", connection("https://eks"))
+    keys = [
+        await SkyClusterTrigger(name="a", namespace="ml", wait_for="ready", kubernetes_conn_id=c)._find_source()
+        for c in ("eks", "eks", "gpu")
+    ]
+    assert keys[0].key == keys[1].key != keys[2].key
 
 
 async def test_over_the_wire_from_an_airflow_connection_to_the_event_and_the_kill(
@@ -547,7 +561,7 @@ async def test_over_the_wire_from_an_airflow_connection_to_the_event_and_the_kil
         monkeypatch.setenv("AIRFLOW_CONN_GPU", connection(server.url))
         _, arguments = trigger(api, kubernetes_conn_id="gpu", logs=True, logging_interval_seconds=0.01).serialize()
         waiting = [asyncio.create_task(event_of(SkyClusterTrigger(**arguments))) for _ in range(3)]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(logged) < 3:
                 await asyncio.sleep(0.01)
         assert api.most_open_watches == 1

@@ -224,7 +224,7 @@ def test_an_argument_that_cannot_be_sent_is_the_authors_error(api: MemoryApi) ->
 def test_a_masked_argument_points_to_secrets(api: MemoryApi, args: Any, kwargs: Any, name: str) -> None:
     mask_secret("s3cr3t-of-mine")
     with DAG("train", schedule=None):
-        operator = decorated()(*args, **kwargs).operator
+        operator = decorated(poll_seconds=0)(*args, **kwargs).operator
     with pytest.raises(AirflowFailException, match=rf"argument {name} holds.*secrets=") as caught:
         run(operator)
     assert "s3cr3t" not in str(caught.value)

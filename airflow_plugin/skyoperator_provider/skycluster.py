@@ -116,6 +116,32 @@ def _because(body: Mapping[str, Any], type_: str, outcome: Outcome) -> Verdict:
     return Verdict(outcome, found.reason, found.message)
 
 
+def log_is_coming(body: Mapping[str, Any]) -> bool:
+    """Tell whether it is yet to be said what was kept of the latest job's log. Never where the log process is switched off."""
+    status = body.get("status") or {}
+    return bool((status.get("job") or {}).get("log")) and (status.get("log") or {}).get("attempt") != attempt_of(body)
+
+
+def attempt_of(body: Mapping[str, Any] | None) -> int | None:
+    """Return the number of the latest launch that became a job, whose log there is; None before the first."""
+    status = (body or {}).get("status") or {}
+    found: int | None = (status.get("launch") or {}).get("attempt") if status.get("job") else None
+    return found
+
+
+def cluster_of(body: Mapping[str, Any] | None) -> str | None:
+    """Return SkyPilot's name for the cluster; None while the controller has given none."""
+    found: str | None = (((body or {}).get("status") or {}).get("cluster") or {}).get("name")
+    return found
+
+
+def words(body: Mapping[str, Any] | None) -> str:
+    """Return where an object is, in a line for people: its phase, and the controller's sentence about it."""
+    status = (body or {}).get("status") or {}
+    ready: Mapping[str, Any] = next((known for known in status.get("conditions") or [] if known["type"] == "Ready"), {})
+    return ": ".join(filter(None, (status.get("phase", ""), ready.get("message", ""))))
+
+
 def brief(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of an object that waiting needs, without its spec: a thousand of these are kept in one triggerer."""
     metadata = body["metadata"]

@@ -74,10 +74,10 @@ class SkyClusterHook(KubernetesHook):
             raise SkyClusterRejectedError(str(refusal(request, answer)), reason="InvalidTask")
         return _document(request, answer)
 
-    def read(self, namespace: str, name: str) -> Json | None:
-        """Return the object; None if there is none."""
+    def read(self, namespace: str, name: str, *, request_timeout_seconds: float | None = None) -> Json | None:
+        """Return the object; None if there is none. With request_timeout_seconds it is asked for once, as delete does."""
         request = requests.read(namespace, name)
-        answer = self.api.ask(request)
+        answer = self._asked(request, request_timeout_seconds)
         return None if requests.is_absent(answer) else _document(request, answer)
 
     def list_by_label(self, namespace: str, selector: str) -> list[Json]:
@@ -133,7 +133,7 @@ class SkyClusterHook(KubernetesHook):
         Raises ChangedError if it is not the object of uid and resource_version.
         """
         request = requests.delete(namespace, name, requests.preconditions(uid, resource_version))
-        answer = self.api.ask(request) if request_timeout_seconds is None else self.api.ask_once(request, request_timeout_seconds)
+        answer = self._asked(request, request_timeout_seconds)
         if requests.is_absent(answer):
             return False
         if requests.is_changed(answer):
@@ -182,6 +182,9 @@ class SkyClusterHook(KubernetesHook):
             return connection_check.run(self.api, self.get_namespace() or self.DEFAULT_NAMESPACE)
         except Exception as error:  # noqa: BLE001 - the form shows what is wrong, whatever it is
             return False, str(error) or repr(error)
+
+    def _asked(self, request: Request, request_timeout_seconds: float | None) -> Answer:
+        return self.api.ask(request) if request_timeout_seconds is None else self.api.ask_once(request, request_timeout_seconds)
 
     def _extra(self, name: str) -> object:
         return self._get_field(name)  # type: ignore[no-untyped-call]

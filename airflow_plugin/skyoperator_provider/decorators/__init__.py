@@ -1,0 +1,1 @@
+"""@task.sky, which airflow.decorators finds by get_provider_info."""

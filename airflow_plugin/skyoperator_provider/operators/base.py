@@ -1,0 +1,93 @@
+"""What all tasks about SkyClusters have in common: a connection, a namespace, and templates that leave shell alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+
+from airflow.providers.cncf.kubernetes.operators.resource import KubernetesResourceBaseOperator
+from airflow.providers.common.compat.sdk import Context, conf
+
+from skyoperator_provider import templating
+from skyoperator_provider.errors import SkyClusterError
+from skyoperator_provider.hooks.skycluster import SkyClusterHook
+from skyoperator_provider.identity import Identity
+from skyoperator_provider.ownership import Target, identity_of
+from skyoperator_provider.skycluster import Outcome, Verdict
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator
+
+XCOM_KEY: Final = "skycluster"
+"""Where a task says which object is its own, as soon as there is one: {name, namespace, uid}."""
+
+Event = Mapping[str, Any]
+
+
+def default_deferrable() -> bool:
+    """Return `[operators] default_deferrable`."""
+    return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
+
+
+class SkyClusterTask:
+    """Mixed into operators and the sensor, which have no other ancestor in common."""
+
+    namespace: str | None
+    kubernetes_conn_id: str | None
+    config_file: str | None
+
+    @cached_property
+    def hook(self) -> SkyClusterHook:
+        """The way to the Kubernetes API."""
+        return SkyClusterHook(conn_id=self.kubernetes_conn_id, config_file=self.config_file)
+
+    def get_namespace(self) -> str:
+        """Return the task's namespace, else the connection's."""
+        return self.namespace or self.hook.get_namespace() or "default"
+
+    def render_template(self, content: Any, context: Any, jinja_env: Any = None, seen_oids: set[int] | None = None) -> Any:
+        """Render as Airflow does, but for comments: see `templating`. Overridden here, since mapped tasks pass by anything else."""
+        env = templating.for_shell(jinja_env or self.get_template_env())  # type: ignore[attr-defined]
+        return super().render_template(content, context, env, seen_oids)  # type: ignore[misc]
+
+    def _identity(self, context: Context) -> Identity:
+        return identity_of(context, cast("BaseOperator", self), self.hook.deployment)
+
+
+class SkyClusterBaseOperator(SkyClusterTask, KubernetesResourceBaseOperator):
+    """An operator on SkyClusters.
+
+    :param namespace: where the object is; the connection's namespace if it is not said.
+    :param kubernetes_conn_id: any connection of type `kubernetes` or `skyoperator`.
+    :param config_file: a kubeconfig, instead of the connection's.
+    """
+
+    template_fields: Sequence[str] = ("namespace", "kubernetes_conn_id", "config_file")
+    template_fields_renderers: ClassVar[dict[str, str]] = {}
+
+    def __init__(
+        self,
+        *,
+        namespace: str | None = None,
+        kubernetes_conn_id: str | None = SkyClusterHook.default_conn_name,
+        config_file: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(kubernetes_conn_id=kubernetes_conn_id, config_file=config_file, custom_resource_definition=True, **kwargs)
+        self.namespace = namespace
+
+
+def target_of(event: Event) -> Target:
+    """Return the object that a trigger's event speaks of."""
+    return Target(event["name"], event["namespace"], event["uid"] or "")
+
+
+def verdict_of(event: Event) -> Verdict:
+    """Return how the trigger saw it end. Raises SkyClusterError if it saw no end: out of time, never there, or not to be seen."""
+    status, reason, message = event["status"], event.get("reason") or "", event.get("message") or ""
+    if status in {outcome.value for outcome in Outcome}:
+        return Verdict(Outcome(status), reason, message)
+    raise SkyClusterError(
+        f"SkyCluster {event['namespace']}/{event['name']}: {message or status}", reason=reason or str(status).capitalize()
+    )

@@ -1,0 +1,162 @@
+"""The operators that make an object, and what becomes of it when their task does not end well.
+
+What kills a task, and what is done about the object then:
+
+    fails, or runs out of time         the worker deletes it on its way out
+    killed while a worker runs it      on_kill, in the worker: one DELETE
+    killed while it is deferred        the trigger: see triggers/skycluster.py
+    out of time while it is deferred   the trigger says so, or else Airflow resumes the task only to fail: resume_execution
+    the worker or the machine dies     the next try finds the object by its name; if there is none, the object ends by its own deadline
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Final, Literal, NoReturn
+
+from airflow.providers.common.compat.sdk import Context, TaskDeferred
+
+from skyoperator_provider import links
+from skyoperator_provider.errors import SkyClusterError, failure
+from skyoperator_provider.following import Follower
+from skyoperator_provider.killing import Killer
+from skyoperator_provider.operators.base import XCOM_KEY, SkyClusterBaseOperator, default_deferrable
+from skyoperator_provider.ownership import Owner, Target
+from skyoperator_provider.skycluster import Outcome, Verdict, WaitFor, cluster_of
+from skyoperator_provider.triggers.skycluster import SkyClusterTrigger
+
+PAD_SECONDS: Final = 60
+"""How much later Airflow gives up a deferred task than its trigger does: only who still runs can delete."""
+_GONE_SECONDS: Final = 1800
+"""How long a predecessor under the same name may take to go, where no execution_timeout says."""
+_GRACE_SECONDS: Final = 60
+
+Body = dict[str, Any]
+
+
+class SkyClusterOwningOperator(SkyClusterBaseOperator):
+    """Makes an object, and answers for it.
+
+    :param deferrable: wait in the triggerer; `[operators] default_deferrable` if it is not said.
+    :param poll_seconds: how often a worker looks at the object, where it waits itself.
+    :param on_kill_action: `delete` or `keep` the object when the task is killed, which includes marking it failed or success.
+    """
+
+    operator_extra_links = (links.SkyClusterLink(),)
+
+    _streams_log = False
+    """Whether the job's log is printed while it is waited for."""
+
+    def __init__(
+        self,
+        *,
+        deferrable: bool | None = None,
+        poll_seconds: float = 3,
+        on_kill_action: Literal["delete", "keep"] = "delete",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if on_kill_action not in ("delete", "keep"):
+            raise ValueError(f"on_kill_action={on_kill_action!r}: it is delete or keep")
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self.poll_seconds = poll_seconds
+        self.on_kill_action = on_kill_action
+        self._is_killed = False
+        self._killer: Killer | None = None
+
+    def on_kill(self) -> None:
+        """Delete the object, with what execute() has laid ready. Nothing of Airflow is called here.
+
+        It runs as a signal handler in the main thread, which may be inside SUPERVISOR_COMMS.send and hold its lock, so that a call of
+        Airflow would wait for itself until SIGKILL. Nor is there an answer to why: a task that is marked success is killed like
+        one that is marked failed. Where no object is known yet, the worker deletes what it makes as soon as it has it.
+        """
+        self._is_killed = True
+        if self.on_kill_action == "delete" and self._killer is not None:
+            self._killer()
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
+        """Go on after the trigger, as execute_complete does; where Airflow resumes the task only to fail it, delete the object first."""
+        with self._letting_go(context):
+            return super().resume_execution(next_method, next_kwargs, context)
+
+    @contextmanager
+    def _letting_go(self, context: Context) -> Iterator[None]:
+        """Delete the object on every way out that is a failure. AirflowTaskTimeout is no Exception."""
+        try:
+            yield
+        except TaskDeferred:
+            raise
+        except BaseException as error:
+            if self._is_discarded_after(error):
+                self._discard(context)
+            raise
+
+    def _is_discarded_after(self, error: BaseException) -> bool:  # noqa: ARG002 - others decide by it
+        return not self._is_killed or self.on_kill_action == "delete"
+
+    def _discard(self, context: Context) -> None:
+        try:
+            if self._owner(context).discard():
+                self.log.info("The task failed, so its SkyCluster is deleted")
+        except Exception as error:  # noqa: BLE001 - the task's own failure is the one to be told of
+            self.log.warning("The task failed, and its SkyCluster could not be deleted; it ends by its own deadline. %s", error)
+
+    def _owner(self, context: Context) -> Owner:
+        identity, owner_try = self._identity(context), context["ti"].try_number
+        return Owner(self.hook, identity, self.get_namespace(), owner_try, log=self.log, is_killed=lambda: self._is_killed)
+
+    def _limit_seconds(self) -> float | None:
+        return self.execution_timeout.total_seconds() if self.execution_timeout else None
+
+    def _bring_about(self, context: Context, manifest: Body) -> Body:
+        limit_seconds = self._limit_seconds() or _GONE_SECONDS
+        body = self._owner(context).bring_about(manifest, timeout_seconds=limit_seconds, poll_seconds=self.poll_seconds)
+        self._hold(context, Target.of(body), body)
+        return body
+
+    def _resume(self, context: Context, target: Target) -> None:
+        self._hold(context, target, self.hook.read(target.namespace, target.name))
+
+    def _hold(self, context: Context, target: Target, body: Body | None) -> None:
+        """Make ready for on_kill, and tell the other tasks and the page of this one. The hook has made a request by now."""
+        self._killer = Killer(self.hook, target, context["ti"].try_number)
+        if self._is_killed:
+            raise SkyClusterError(f"The task was killed when {target} had just been made.", reason="Killed")
+        context["ti"].xcom_push(key=XCOM_KEY, value=target.as_dict())
+        links.persist(context, self.hook.dashboard_url, cluster_of(body))
+
+    def _follower(self, target: Target) -> Follower:
+        return Follower(self.hook, target, log=self.log, poll_seconds=self.poll_seconds, is_killed=lambda: self._is_killed)
+
+    def _defer(self, context: Context, target: Target, wait_for: WaitFor) -> NoReturn:
+        limit_seconds = self._limit_seconds()
+        self.defer(
+            trigger=SkyClusterTrigger(
+                name=target.name,
+                namespace=target.namespace,
+                uid=target.uid,
+                wait_for=wait_for.value,
+                kubernetes_conn_id=self.kubernetes_conn_id or "",
+                config_file=self.config_file,
+                deadline_epoch_seconds=None if limit_seconds is None else time.time() + limit_seconds,
+                owner_try=str(context["ti"].try_number),
+                on_kill_action=self.on_kill_action,
+                missing_grace_seconds=_GRACE_SECONDS,
+                logs=self._streams_log,
+                log_offset_bytes=0,
+                logging_interval_seconds=10,
+            ),
+            method_name="execute_complete",
+            timeout=None if limit_seconds is None else timedelta(seconds=limit_seconds + PAD_SECONDS),
+        )
+
+    def _expect_reached(self, target: Target, end: Verdict) -> None:
+        """Raise the error that this end is, with the last lines of the log, unless it is the one that was waited for."""
+        if end.outcome is Outcome.REACHED:
+            return
+        lines = self._follower(target).last_lines() if end.outcome is Outcome.FAILED else []
+        raise failure(target.namespace, target.name, end, lines)

@@ -1,0 +1,188 @@
+"""Operators on an object that another task made. None of them deletes it when it is killed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+
+from skyoperator_provider import references
+from skyoperator_provider.errors import ChangedError, SkyClusterError, SkyClusterRejectedError, failure
+from skyoperator_provider.following import Follower, LogStream, resumed
+from skyoperator_provider.operators.base import Event, SkyClusterBaseOperator, default_deferrable, target_of, verdict_of
+from skyoperator_provider.operators.owning import PAD_SECONDS
+from skyoperator_provider.ownership import Target
+from skyoperator_provider.references import Reference
+from skyoperator_provider.skycluster import Outcome, Verdict, WaitFor, verdict, words
+from skyoperator_provider.triggers.skycluster import SkyClusterTrigger
+
+_GONE_PERIOD_SECONDS: Final = 30
+
+
+class SkyClusterReferringOperator(SkyClusterBaseOperator):
+    """Speaks of an object by what a create task returned, by its name, or by the task that made it.
+
+    :param cluster: what SkyClusterCreateOperator returned, or a name. Templated.
+    :param cluster_task_id: the task of this DAG run that made the object, which is found by its labels; also after a failure, when the
+        task has returned nothing. For a mapped task it is that of the same map index.
+    """
+
+    template_fields: Sequence[str] = (*SkyClusterBaseOperator.template_fields, "cluster", "cluster_task_id")
+
+    def __init__(self, *, cluster: Any = None, cluster_task_id: str | None = None, poll_seconds: float = 3, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if cluster is None and cluster_task_id is None:
+            raise ValueError("Say which SkyCluster: cluster= (what a create task returned, or a name) or cluster_task_id=")
+        self.cluster = cluster
+        self.cluster_task_id = cluster_task_id
+        self.poll_seconds = poll_seconds
+
+    def _named(self) -> Reference | None:
+        try:
+            return references.parse(self.cluster, self.get_namespace())
+        except ValueError as error:
+            raise SkyClusterRejectedError(f"Task {self.task_id}: {error}", reason="InvalidTask") from error
+
+    def _made_upstream(self, context: Context) -> list[Target]:
+        if self.cluster_task_id is None:
+            return []
+        task = references.upstream(self._identity(context), self.cluster_task_id)
+        return references.made_by(self.hook, self.get_namespace(), task)
+
+    def _one(self, context: Context) -> Target:
+        """Return the one object that is meant. Raises SkyClusterError if it is not there: who was to make it is done."""
+        named = self._named()
+        if named is not None:
+            body = self.hook.read(named.namespace, named.name)
+            if body is None or not named.is_to(body):
+                raise SkyClusterError(f"{named} is not there: it was deleted, or never made.", reason="Deleted")
+            return Target.of(body)
+        found = self._made_upstream(context)
+        if not found:
+            by = f"that task {self.cluster_task_id} made" if self.cluster_task_id else "since cluster= is empty"
+            raise SkyClusterError(f"There is no SkyCluster in namespace {self.get_namespace()} {by}.", reason="Deleted")
+        return found[0]
+
+
+class SkyClusterLogsOperator(SkyClusterReferringOperator):
+    """Prints the log of a SkyCluster's job until it ends, and fails if the job failed.
+
+    :param log_path: where the whole log is copied to at the end: a path or an ObjectStoragePath. Templated.
+    :param deferrable: wait in the triggerer, which prints the log too; `[operators] default_deferrable` if it is not said.
+    """
+
+    template_fields: Sequence[str] = (*SkyClusterReferringOperator.template_fields, "log_path")
+
+    def __init__(self, *, log_path: Any = None, deferrable: bool | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.log_path = log_path
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+
+    def execute(self, context: Context) -> dict[str, str]:
+        """Print the log to its end; return {name, namespace, uid}. Raises SkyClusterError, SkyClusterRejectedError."""
+        target = self._one(context)
+        body = self.hook.read(target.namespace, target.name)
+        end = verdict(body, WaitFor.COMPLETE, uid=target.uid)
+        if end is None and self.deferrable:
+            self._defer(context, target)
+        stream = LogStream(self.hook, target, log=self.log)
+        return self._ended(target, end or self._follower(target).wait(WaitFor.COMPLETE, stream), stream)
+
+    def execute_complete(self, context: Context, event: Event) -> dict[str, str]:  # noqa: ARG002 - Airflow's signature
+        """Print the rest of the log. Raises as execute does."""
+        target = target_of(event)
+        stream = resumed(self.hook, target, event, log=self.log)
+        return self._ended(target, verdict_of(event), stream)
+
+    def _ended(self, target: Target, end: Verdict, stream: LogStream) -> dict[str, str]:
+        follower = self._follower(target)
+        follower.drain(stream)
+        if self.log_path:
+            self._copy(follower, target)
+        if end.outcome is Outcome.REACHED:
+            return target.as_dict()
+        raise failure(target.namespace, target.name, end, follower.last_lines())
+
+    def _copy(self, follower: Follower, target: Target) -> None:
+        path = ObjectStoragePath(self.log_path)
+        if path.parent != path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:  # type: ignore[no-untyped-call]
+            missing = follower.copy_log(file)
+        if missing:
+            self.log.warning("The log of %s is not whole: %s", target, missing)
+        self.log.info("The log of %s is in %s", target, path)
+
+    def _follower(self, target: Target) -> Follower:
+        return Follower(self.hook, target, log=self.log, poll_seconds=self.poll_seconds)
+
+    def _defer(self, context: Context, target: Target) -> None:
+        limit_seconds = self.execution_timeout.total_seconds() if self.execution_timeout else None
+        self.defer(
+            trigger=SkyClusterTrigger(
+                name=target.name,
+                namespace=target.namespace,
+                uid=target.uid,
+                wait_for=WaitFor.COMPLETE.value,
+                kubernetes_conn_id=self.kubernetes_conn_id or "",
+                config_file=self.config_file,
+                deadline_epoch_seconds=None if limit_seconds is None else time.time() + limit_seconds,
+                owner_try=str(context["ti"].try_number),
+                on_kill_action="keep",
+                missing_grace_seconds=0,
+                logs=True,
+                log_offset_bytes=0,
+                logging_interval_seconds=10,
+            ),
+            method_name="execute_complete",
+            timeout=None if limit_seconds is None else timedelta(seconds=limit_seconds + PAD_SECONDS),
+        )
+
+
+class SkyClusterDeleteOperator(SkyClusterReferringOperator):
+    """Deletes a SkyCluster, and with it its cluster. That it is not there is success.
+
+    With both `cluster` and `cluster_task_id` what either of them finds is deleted. An unmapped task deletes all that a mapped one made.
+
+    :param wait_until_gone: wait until SkyPilot has confirmed that nothing is left; bounded by execution_timeout.
+    """
+
+    def __init__(self, *, wait_until_gone: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.wait_until_gone = wait_until_gone
+
+    def execute(self, context: Context) -> None:
+        """Delete, and wait if asked to. Raises SkyClusterError."""
+        targets = self._targets(context)
+        if not targets:
+            self.log.info("There is no SkyCluster to delete")
+        for target in targets:
+            self._delete(target)
+        for target in targets if self.wait_until_gone else ():
+            self._await_gone(target)
+
+    def _delete(self, target: Target) -> None:
+        try:
+            self.hook.delete(target.namespace, target.name, uid=target.uid)
+        except ChangedError:
+            # Gone meanwhile, and another has its name.
+            return
+        self.log.info("Deleting %s", target)
+
+    def _targets(self, context: Context) -> list[Target]:
+        found = self._made_upstream(context)
+        named = self._named()
+        body = self.hook.read(named.namespace, named.name) if named is not None else None
+        if body is not None and named is not None and named.is_to(body):
+            found.append(Target.of(body))
+        return list(dict.fromkeys(found))
+
+    def _await_gone(self, target: Target) -> None:
+        while not self.hook.wait_gone(
+            target.namespace, target.name, target.uid, timeout_seconds=_GONE_PERIOD_SECONDS, poll_seconds=self.poll_seconds
+        ):
+            self.log.info("%s is not gone yet. %s", target, words(self.hook.read(target.namespace, target.name)))
+        self.log.info("%s is gone", target)

@@ -1,0 +1,87 @@
+"""Which object an operator speaks of that did not make it: what a create task returned, a name, or the task that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import yaml
+
+from skyoperator_provider.identity import PREFIX, Identity
+from skyoperator_provider.ownership import Target
+
+Body = dict[str, Any]
+
+
+class Lister(Protocol):
+    """What is asked of kube-apiserver: SkyClusterHook's part that this module needs."""
+
+    def list_by_label(self, namespace: str, selector: str) -> list[Body]:
+        """As SkyClusterHook.list_by_label."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An object that may be there or not. With a uid it is that one and no other of its name."""
+
+    namespace: str
+    name: str
+    uid: str | None = None
+
+    def __str__(self) -> str:
+        return f"SkyCluster {self.namespace}/{self.name}"
+
+    def is_to(self, body: Mapping[str, Any] | None) -> bool:
+        """Tell whether this is the object that is meant."""
+        return body is not None and self.uid in (None, body["metadata"]["uid"])
+
+
+def parse(value: object, namespace: str) -> Reference | None:
+    """Return what a rendered `cluster=` means: {name, namespace, uid} as a create task returns it, the same as text, or a name.
+
+    None if there is nothing: a create task that failed early has returned nothing. Raises ValueError for anything else.
+    """
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        value = yaml.safe_load(value)
+    if value is None or value in ("", "None"):
+        return None
+    if isinstance(value, str):
+        return Reference(namespace, value)
+    if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+        return Reference(value.get("namespace") or namespace, value["name"], value.get("uid"))
+    raise ValueError(f"cluster={value!r} names no SkyCluster. Give what SkyClusterCreateOperator returned, or a name.")
+
+
+def made_by(lister: Lister, namespace: str, task: Identity) -> list[Target]:
+    """Return the objects that a task of this DAG run made, whichever its series, newest first.
+
+    Of a mapped task those with the same map index; an unmapped one asks for all of them.
+    """
+    keys = [f"{PREFIX}/{key}" for key in ("dag-id", "run-id", "task-id")]
+    selector = ",".join(f"{key}={task.labels[key]}" for key in keys)
+    bodies = [body for body in lister.list_by_label(namespace, selector) if _is_of_task(body, task)]
+    bodies.sort(key=lambda body: body["metadata"].get("creationTimestamp") or "", reverse=True)
+    return [Target.of(body) for body in _of_map_index(bodies, task.map_index)]
+
+
+def _is_of_task(body: Mapping[str, Any], task: Identity) -> bool:
+    """By the annotations: a label may have been shortened, and anybody may write one."""
+    found = body["metadata"].get("annotations") or {}
+    passed_over = {f"{PREFIX}/map-index", f"{PREFIX}/series"}
+    return all(found.get(key) == value for key, value in task.annotations.items() if key not in passed_over)
+
+
+def _of_map_index(bodies: list[Body], map_index: int) -> list[Body]:
+    """Never another index's in place of one's own that is gone."""
+
+    def at(index: int) -> list[Body]:
+        return [body for body in bodies if body["metadata"]["annotations"].get(f"{PREFIX}/map-index") == str(index)]
+
+    return (at(map_index) or at(-1)) if map_index >= 0 else bodies
+
+
+def upstream(own: Identity, task_id: str) -> Identity:
+    """Return another task of the same DAG run."""
+    return replace(own, task_id=task_id, series=0)

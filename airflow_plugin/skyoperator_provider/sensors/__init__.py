@@ -1,0 +1,1 @@
+"""The sensor, for objects that somebody else answers for."""

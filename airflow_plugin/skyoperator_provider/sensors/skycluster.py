@@ -1,0 +1,147 @@
+"""Waits for a SkyCluster that another task made, or kubectl, or a stock operator. It deletes nothing, whatever becomes of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final, Literal
+
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseSensorOperator, Context
+
+from skyoperator_provider import references
+from skyoperator_provider.errors import SkyClusterError, SkyClusterRejectedError, failure
+from skyoperator_provider.hooks.skycluster import SkyClusterHook
+from skyoperator_provider.operators.base import Event, SkyClusterTask, default_deferrable, verdict_of
+from skyoperator_provider.operators.owning import PAD_SECONDS
+from skyoperator_provider.ownership import Target
+from skyoperator_provider.references import Reference
+from skyoperator_provider.skycluster import Outcome, Verdict, WaitFor, verdict, words
+from skyoperator_provider.triggers.skycluster import SkyClusterTrigger
+
+_GRACE_SECONDS: Final = 60
+
+
+class SkyClusterSensor(SkyClusterTask, BaseSensorOperator):
+    """Waits until a SkyCluster is accepted, ready or complete, and fails as soon as it can't become that any more.
+
+    That is when it is Failed, refused by the controller, deleted, or was not there at all for `missing_grace_seconds`.
+
+    :param cluster: a name, or what SkyClusterCreateOperator returned. Templated.
+    :param cluster_task_id: the task of this DAG run that made it, instead.
+    :param wait_for: `accepted`, `ready` or `complete`.
+    :param missing_grace_seconds: how long it may take until there is an object of that name. With mode="reschedule" on Airflow 2.11 this
+        counts anew at each poke.
+    :param deferrable: wait in the triggerer; `[operators] default_deferrable` if it is not said.
+    """
+
+    template_fields: Sequence[str] = ("cluster", "cluster_task_id", "namespace", "kubernetes_conn_id", "config_file")
+
+    def __init__(
+        self,
+        *,
+        cluster: Any = None,
+        cluster_task_id: str | None = None,
+        wait_for: Literal["accepted", "ready", "complete"] = "complete",
+        missing_grace_seconds: float = _GRACE_SECONDS,
+        namespace: str | None = None,
+        kubernetes_conn_id: str | None = SkyClusterHook.default_conn_name,
+        config_file: str | None = None,
+        deferrable: bool | None = None,
+        poke_interval: timedelta | float = 15,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(poke_interval=poke_interval, **kwargs)
+        if cluster is None and cluster_task_id is None:
+            raise ValueError("Say which SkyCluster: cluster= (a name, or what a create task returned) or cluster_task_id=")
+        self.cluster = cluster
+        self.cluster_task_id = cluster_task_id
+        self.wait_for = WaitFor(wait_for)
+        self.missing_grace_seconds = missing_grace_seconds
+        self.namespace = namespace
+        self.kubernetes_conn_id = kubernetes_conn_id
+        self.config_file = config_file
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self._seen_uid: str | None = None
+        self._began_at = time.time()
+
+    def execute(self, context: Context) -> Any:
+        """Wait. Raises SkyClusterError, SkyClusterRejectedError, AirflowSensorTimeout."""
+        self._began_at = time.time()
+        if self.deferrable:
+            return self._defer(context)
+        return super().execute(context)
+
+    def poke(self, context: Context) -> bool:
+        """Tell whether it is there. Raises SkyClusterError or SkyClusterRejectedError if it never will be."""
+        reference = self._reference(context)
+        uid = reference.uid or self._seen_uid
+        body = self.hook.read(reference.namespace, reference.name)
+        if body is None and uid is None:
+            self._expect_soon(context, reference)
+            return False
+        if body is not None:
+            self._seen_uid = uid or body["metadata"]["uid"]
+            self.log.info("%s: %s", reference, words(body))
+        return self._is_reached(reference, verdict(body, self.wait_for, uid=uid))
+
+    def execute_complete(self, context: Context, event: Event) -> None:  # noqa: ARG002 - Airflow's signature
+        """Go on after the trigger. Raises SkyClusterError, SkyClusterRejectedError, AirflowSensorTimeout."""
+        reference = Reference(event["namespace"], event["name"])
+        if event["status"] == "timeout":
+            raise AirflowSensorTimeout(f"{reference}: {event.get('message') or 'the time is over'}")
+        self._is_reached(reference, verdict_of(event))
+
+    def _is_reached(self, reference: Reference, end: Verdict | None) -> bool:
+        if end is None or end.outcome is Outcome.REACHED:
+            return end is not None
+        raise failure(reference.namespace, reference.name, end)
+
+    def _reference(self, context: Context) -> Reference:
+        try:
+            named = references.parse(self.cluster, self.get_namespace())
+        except ValueError as error:
+            raise SkyClusterRejectedError(f"Task {self.task_id}: {error}", reason="InvalidTask") from error
+        if named is not None:
+            return named
+        made = self._made_upstream(context)
+        if not made:
+            raise SkyClusterError(f"Task {self.cluster_task_id or self.task_id} has left no SkyCluster.", reason="Deleted")
+        return Reference(made[0].namespace, made[0].name, made[0].uid)
+
+    def _made_upstream(self, context: Context) -> list[Target]:
+        if self.cluster_task_id is None:
+            return []
+        task = references.upstream(self._identity(context), self.cluster_task_id)
+        return references.made_by(self.hook, self.get_namespace(), task)
+
+    def _expect_soon(self, context: Context, reference: Reference) -> None:
+        waited_seconds = time.time() - self._waiting_since(context)
+        if waited_seconds >= self.missing_grace_seconds:
+            raise SkyClusterError(f"{reference} was not there within {self.missing_grace_seconds:.0f} s.", reason="NotFound")
+        self.log.info("%s is not there yet", reference)
+
+    def _waiting_since(self, context: Context) -> float:
+        """A sensor that reschedules itself is a new process at each poke; Airflow 3 knows when the first one was."""
+        first = getattr(context["ti"], "get_first_reschedule_date", None) if self.reschedule else None
+        began = first(context) if first is not None else None
+        return float(began.timestamp()) if began else self._began_at
+
+    def _defer(self, context: Context) -> None:
+        reference = self._reference(context)
+        self.defer(
+            trigger=SkyClusterTrigger(
+                name=reference.name,
+                namespace=reference.namespace,
+                uid=reference.uid,
+                wait_for=self.wait_for.value,
+                kubernetes_conn_id=self.kubernetes_conn_id or "",
+                config_file=self.config_file,
+                deadline_epoch_seconds=time.time() + self.timeout,
+                owner_try=str(context["ti"].try_number),
+                on_kill_action="keep",
+                missing_grace_seconds=self.missing_grace_seconds,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=self.timeout + PAD_SECONDS),
+        )

@@ -1,0 +1,117 @@
+"""SIGTERM as a worker meets it: in the middle of a request of its own, with the true hook, a true server and a true signal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowTaskTimeout, BaseHook
+from airflow.sdk.execution_time import task_runner
+from skyoperator_provider.errors import SkyClusterError
+from skyoperator_provider.operators import base
+from skyoperator_provider.operators.skycluster import SkyClusterCreateOperator, SkyClusterOperator
+
+from tests.provider.contexts import context_of
+from tests.provider.http_api import NOT_FOUND, HttpApi, Reply, serving
+from tests.provider.memory import MemoryApi
+from tests.provider.test_hook import connect
+
+
+class Kube:
+    """One object; at the first look that waiting takes at it, the worker is killed, and that look is answered only after the deletion."""
+
+    def __init__(self, server: HttpApi) -> None:
+        self.body: dict[str, Any] | None = None
+        self.deletions: list[Any] = []
+        self._server = server
+        self._is_signalled = False
+        self._is_deleted = threading.Event()
+
+    def reply(self) -> Reply:
+        asked = self._server.asked[-1]
+        if asked.method == "POST":
+            self.body = {**asked.body, "metadata": {**asked.body["metadata"], "uid": "u1", "resourceVersion": "7", "generation": 1}}
+            return Reply(201, self.body)
+        if asked.method == "DELETE" and self.body is not None:
+            self.deletions.append(asked.body)
+            self.body["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+            self._is_deleted.set()
+            return Reply(200, {"kind": "Status", "status": "Success"})
+        if self.body is None:
+            return Reply(200, {"items": []}) if "labelSelector" in asked.query else NOT_FOUND
+        return self._looked_at()
+
+    def _looked_at(self) -> Reply:
+        if not self._is_signalled:
+            self._is_signalled = True
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert self._is_deleted.wait(10), "on_kill has deleted nothing while the main thread waits"
+        return Reply(200, self.body)
+
+
+class NoAirflow:
+    """Airflow's channel to the supervisor, whose lock the main thread may hold."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"on_kill calls Airflow: {name}")
+
+
+@pytest.fixture
+def server() -> Iterator[HttpApi]:
+    with serving() as api:
+        yield api
+
+
+@pytest.mark.parametrize("kind", [SkyClusterCreateOperator, SkyClusterOperator])
+def test_a_worker_that_waits_for_an_answer_deletes_all_the_same(server: HttpApi, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, server.url)
+    kube = Kube(server)
+    server.next_reply = kube.reply  # type: ignore[method-assign]
+    operator = kind(task_id="fit", task={"run": "true"}, poll_seconds=0, deferrable=False, dag=DAG("train", schedule=None))
+    errors: list[BaseException] = []
+
+    def on_term(*_: object) -> None:
+        """As task_runner does, but for what it may not use."""
+        with monkeypatch.context() as patch:
+            patch.setattr(task_runner, "SUPERVISOR_COMMS", NoAirflow(), raising=False)
+            patch.setattr(BaseHook, "get_connection", lambda *_: errors.append(AssertionError("on_kill asks for a connection")))
+            operator.on_kill()
+
+    before = signal.signal(signal.SIGTERM, on_term)
+    try:
+        context, _ = context_of(operator)
+        operator.render_template_fields(context)
+        with pytest.raises(SkyClusterError):
+            operator.execute(context)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        operator.hook.api.close()
+    assert not errors
+    assert kube.deletions == [{"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": "u1", "resourceVersion": "7"}}]
+
+
+@pytest.mark.parametrize("kind", [SkyClusterCreateOperator, SkyClusterOperator])
+def test_airflows_own_execution_timeout_deletes_once(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the task runner's own code: SIGALRM raises in the middle of the waiting, and on_kill is called on top."""
+    api = MemoryApi()
+    monkeypatch.setattr(base, "SkyClusterHook", lambda **_: api)
+    limit = timedelta(seconds=0.3)
+    operator = kind(
+        task_id="fit",
+        task={"run": "true"},
+        poll_seconds=0.01,
+        deferrable=False,
+        execution_timeout=limit,
+        dag=DAG("train", schedule=None),
+    )
+    context, _ = context_of(operator)
+    operator.render_template_fields(context)
+    with pytest.raises(AirflowTaskTimeout):
+        task_runner._run_execute_callable(context, operator.execute, operator)
+    assert len(api.deletions) == 1
+    assert [call.verb for call in api.calls].count("delete") == 1

@@ -1,0 +1,800 @@
+"""The operators, from what a DAG author writes to what Airflow is told. Only kube-apiserver is a stand-in."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowTaskTimeout, TaskDeferred
+from airflow.sdk.exceptions import TaskDeferralTimeout
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.log import mask_secret
+from skyoperator_provider import links
+from skyoperator_provider.errors import ApiError, ResultLostError, SkyClusterError, SkyClusterRejectedError
+from skyoperator_provider.hooks.skycluster import RemoteResult
+from skyoperator_provider.identity import COLLECTED, OWNER_TRY
+from skyoperator_provider.operators import base
+from skyoperator_provider.operators.skycluster import (
+    SkyClusterCreateOperator,
+    SkyClusterDeleteOperator,
+    SkyClusterLogsOperator,
+    SkyClusterOperator,
+)
+
+from tests.provider.contexts import context_of
+from tests.provider.memory import NAMESPACE, Call, MemoryApi, forbidden, refused
+
+TASK = {"resources": {"cpus": 1}, "run": "python fit.py"}
+Body = dict[str, Any]
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> MemoryApi:
+    memory = MemoryApi()
+    monkeypatch.setattr(base, "SkyClusterHook", lambda **_: memory)
+    return memory
+
+
+def new(kind: type[Any], given: dict[str, Any]) -> Any:
+    """Return the operator as a worker has it: parsed anew, in a DAG of its own, for each try."""
+    folder, native = given.pop("folder", None), given.pop("native", False)
+    dag = DAG("train", schedule=None, template_searchpath=[str(folder)] if folder else None, render_template_as_native_obj=native)
+    return kind(**{"dag": dag, "poll_seconds": 0, **given})
+
+
+def run(operator: Any, *, event: Body | None = None, **context: Any) -> tuple[Any, dict[str, Any]]:
+    """Do as the task runner does; return the value, and what was pushed."""
+    given, _ = context_of(operator, **context)
+    operator.render_template_fields(given)
+    if event is not None:
+        return operator.resume_execution("execute_complete", {"event": event}, given), given["ti"].pushed
+    return operator.execute(given), given["ti"].pushed
+
+
+def create(**given: Any) -> Any:
+    given = {"task_id": "fit", "task": TASK, "deferrable": False, **given}
+    if {"task_file", "manifest"} & given.keys():
+        del given["task"]
+    return new(SkyClusterCreateOperator, given)
+
+
+def one_step(**given: Any) -> Any:
+    return new(SkyClusterOperator, {"task_id": "fit", "task": TASK, "deferrable": False, "result_path": None, **given})
+
+
+def only(api: MemoryApi) -> Body:
+    (body,) = api.objects.values()
+    return body
+
+
+def uid(api: MemoryApi) -> str:
+    return str(only(api)["metadata"]["uid"])
+
+
+def at_read(api: MemoryApi, number: int, happens: Callable[[str], None]) -> None:
+    """At the nth look at the object that is there, something happens to it first."""
+    seen = 0
+
+    def on_call(call: Call) -> None:
+        nonlocal seen
+        if call.verb == "read" and (NAMESPACE, call.name) in api.objects:
+            seen += 1
+            if seen == number:
+                happens(call.name)
+
+    api.on_call = on_call
+
+
+def becomes(api: MemoryApi, number: int = 3, **conditions: Any) -> None:
+    at_read(api, number, lambda name: api.set_conditions(name, **conditions))
+
+
+def ends(api: MemoryApi, log: bytes = b"", number: int = 3, result: bytes | None = None, **conditions: Any) -> None:
+    """The job runs, writes this, and comes to this end."""
+
+    def happens(name: str) -> None:
+        found = str(api.objects[NAMESPACE, name]["metadata"]["uid"])
+        api.set_job(name)
+        api.set_conditions(name, **conditions)
+        api.logs[found], api.log_states[found] = log, "complete"
+        if result is not None:
+            api.results[found] = RemoteResult("present", result, "")
+
+    at_read(api, number, happens)
+
+
+def said(status: str, reason: str = "R", message: str = "m", *, of: Body, **more: Any) -> Body:
+    metadata = of["metadata"]
+    named = {key: metadata[key] for key in ("name", "namespace", "uid")}
+    return {"status": status, "reason": reason, "message": message, **named, "log_offset_bytes": 0, "log_attempt": None, **more}
+
+
+# What is made.
+
+
+def test_the_object_is_the_tasks_and_ends_by_itself(api: MemoryApi) -> None:
+    becomes(api, Ready="True")
+    value, pushed = run(create())
+    body = only(api)
+    assert value == pushed["skycluster"] == {"name": body["metadata"]["name"], "namespace": NAMESPACE, "uid": uid(api)}
+    assert body["spec"]["task"] == TASK
+    assert body["metadata"]["annotations"][OWNER_TRY] == "1"
+    assert {"activeDeadlineSeconds", "autostop", "ttlSecondsAfterFinished"} <= body["spec"].keys()
+    assert not api.deletions
+
+
+@pytest.mark.parametrize(("wait_for", "seconds"), [("ready", 86400), ("complete", 600)])
+def test_execution_timeout_bounds_the_object_only_if_it_bounds_the_job(api: MemoryApi, wait_for: str, seconds: int) -> None:
+    """A launch that may take ten minutes is no cluster that lives for ten minutes."""
+    becomes(api, Ready="True", Complete="True")
+    run(create(wait_for=wait_for, execution_timeout=timedelta(minutes=10)))
+    assert only(api)["spec"]["activeDeadlineSeconds"] == seconds
+
+
+def test_the_button_to_the_dashboard_is_there_while_the_job_runs(api: MemoryApi) -> None:
+    _, pushed = deferred_and_pushed(create(deferrable=True))
+    assert pushed[links.XCOM_KEY] == "https://sky.example.com/clusters"
+    name = only(api)["metadata"]["name"]
+    api.objects[NAMESPACE, name]["status"] = {"cluster": {"name": "fit-1"}}
+    _, pushed = run(create(deferrable=True), event=said("reached", of=only(api)))
+    assert pushed[links.XCOM_KEY] == "https://sky.example.com/clusters/fit-1"
+
+
+def test_a_run_that_ends_in_a_file_name_is_no_file(api: MemoryApi) -> None:
+    becomes(api, Ready="True")
+    run(create(task={"run": "python t.py --config conf.yaml"}))
+    assert only(api)["spec"]["task"]["run"] == "python t.py --config conf.yaml"
+
+
+def test_the_length_of_a_shell_array_is_no_comment(api: MemoryApi) -> None:
+    becomes(api, Ready="True")
+    run(create(task={"run": "A=(1 2); echo ${#A[@]} {{ run_id }} {## a comment ##}."}))
+    assert only(api)["spec"]["task"]["run"] == "A=(1 2); echo ${#A[@]} manual__1 ."
+
+
+def test_a_mapped_task_leaves_shell_alone_too(api: MemoryApi) -> None:
+    """It is rendered by another way, which asks only render_template of the operator."""
+    partial = SkyClusterCreateOperator.partial(task_id="fit", poll_seconds=0, deferrable=False, dag=DAG("train", schedule=None))
+    mapped = partial.expand(task=[{"run": "echo ${#A[@]} > out.yaml"}])
+    unmapped: Any = mapped.unmap({"task": {"run": "echo ${#A[@]} > out.yaml"}})
+    context, _ = context_of(unmapped)
+    unmapped._do_render_template_fields(unmapped, mapped.template_fields, context, mapped.get_template_env(), set())
+    assert unmapped.task == {"run": "echo ${#A[@]} > out.yaml"}
+
+
+def test_render_false_leaves_everything(api: MemoryApi) -> None:
+    becomes(api, Ready="True")
+    run(create(task={"run": "docker ps --format '{{.Names}}' {% x"}, render=False))
+    assert only(api)["spec"]["task"]["run"] == "docker ps --format '{{.Names}}' {% x"
+
+
+FILE = "run: |\n  echo {{ run_id }} ${#A[@]}\n  python t.py --config conf.yaml\nnum_nodes: 2\n"
+
+
+@pytest.mark.parametrize("render", [True, False])
+@pytest.mark.parametrize("absolute", [True, False])
+def test_a_task_file_is_text_first_and_yaml_then(api: MemoryApi, tmp_path: Path, render: bool, absolute: bool) -> None:
+    becomes(api, Ready="True")
+    (tmp_path / "task.yaml").write_text(FILE)
+    run(create(task_file=str(tmp_path / "task.yaml") if absolute else "task.yaml", folder=tmp_path, render=render))
+    first = "manual__1" if render else "{{ run_id }}"
+    task = only(api)["spec"]["task"]
+    assert task == {"run": f"echo {first} ${{#A[@]}}\npython t.py --config conf.yaml\n", "num_nodes": 2}
+
+
+def test_a_task_file_of_a_dag_with_native_objects_is_text_all_the_same(api: MemoryApi, tmp_path: Path) -> None:
+    becomes(api, Ready="True")
+    (tmp_path / "task.yaml").write_text("{'run': '{{ run_id }}', 'num_nodes': 2}")
+    run(create(task_file="task.yaml", folder=tmp_path, native=True))
+    assert only(api)["spec"]["task"] == {"run": "manual__1", "num_nodes": 2}
+
+
+def test_a_file_that_is_not_there_is_named_with_where_it_was_looked_for(api: MemoryApi, tmp_path: Path) -> None:
+    with pytest.raises(SkyClusterRejectedError, match=rf"no file 'none.yaml'.*{tmp_path}"):
+        run(create(task_file="none.yaml", folder=tmp_path))
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_a_manifest_names_its_namespace(api: MemoryApi, as_text: bool) -> None:
+    becomes_ready = "{apiVersion: skyoperator.dev/v1alpha1, kind: SkyCluster, metadata: {namespace: other}, spec: {task: {run: 'true'}}}"
+    parsed = {
+        "apiVersion": "skyoperator.dev/v1alpha1",
+        "kind": "SkyCluster",
+        "metadata": {"namespace": "other"},
+        "spec": {"task": {"run": "true"}},
+    }
+    at_call = api.read
+
+    def ready(namespace: str, name: str, **_: Any) -> Body | None:
+        if (namespace, name) in api.objects:
+            api.set_conditions(name, namespace, Ready="True")
+        return at_call(namespace, name)
+
+    api.read = ready  # type: ignore[method-assign]
+    value, _ = run(create(manifest=becomes_ready if as_text else parsed))
+    assert value["namespace"] == "other"
+
+
+def test_what_the_author_got_wrong_is_not_tried_again(api: MemoryApi) -> None:
+    with pytest.raises(AirflowFailException, match=r"Task fit: .*exactly one of"):
+        run(create(task=None))
+    assert not api.creations
+
+
+def test_a_masked_value_points_to_secrets(api: MemoryApi) -> None:
+    mask_secret("hf_abcdefgh")
+    with pytest.raises(AirflowFailException, match=r"spec\.task\.envs\.HF.*secrets=") as caught:
+        run(create(task={**TASK, "envs": {"HF": "hf_abcdefgh"}}))
+    assert "hf_abcdefgh" not in str(caught.value)
+    assert not api.creations
+
+
+def test_secrets_are_named(api: MemoryApi) -> None:
+    becomes(api, Ready="True")
+    run(create(secrets={"HF_TOKEN": "hf/token"}))
+    assert only(api)["spec"]["secrets"] == [{"name": "HF_TOKEN", "secretKeyRef": {"name": "hf", "key": "token"}}]
+
+
+def test_a_one_step_task_bounds_its_job_by_its_own_time(api: MemoryApi) -> None:
+    ends(api, Complete="True")
+    run(one_step(execution_timeout=timedelta(minutes=10)))
+    assert only(api)["spec"]["activeDeadlineSeconds"] == 600
+
+
+# How create waits.
+
+
+@pytest.mark.parametrize(("wait_for", "condition"), [("accepted", "Accepted"), ("ready", "Ready"), ("complete", "Complete")])
+def test_create_waits_for_what_it_was_told(api: MemoryApi, wait_for: str, condition: str) -> None:
+    reads: list[int] = []
+
+    def happens(name: str) -> None:
+        reads.append(len(api.calls))
+        api.set_conditions(name, **{condition: "True"})
+
+    at_read(api, 5, happens)
+    run(create(wait_for=wait_for))
+    assert reads
+
+
+@pytest.mark.parametrize(
+    ("conditions", "error", "reason"),
+    [
+        ({"Failed": ("True", "NoCapacity", "no GPU")}, SkyClusterError, "NoCapacity"),
+        ({"Accepted": ("False", "SecretNotFound", "no hf")}, SkyClusterError, "SecretNotFound"),
+        ({"Accepted": ("False", "InvalidTask", "num_node?")}, AirflowFailException, "InvalidTask"),
+        ({"Accepted": ("False", "PolicyDenied", "no")}, AirflowFailException, "PolicyDenied"),
+    ],
+)
+def test_a_bad_end_fails_the_task_and_deletes(api: MemoryApi, conditions: dict[str, Any], error: type[Exception], reason: str) -> None:
+    becomes(api, **conditions)
+    with pytest.raises(error, match=reason) as caught:
+        run(create())
+    assert caught.value.reason == reason  # type: ignore[attr-defined]
+    assert api.deletions == [uid(api)]
+
+
+def test_a_failed_job_is_told_with_its_last_lines(api: MemoryApi) -> None:
+    ends(api, b"one\ntwo\n", Failed=("True", "JobFailed", "exit 3"))
+    with pytest.raises(SkyClusterError, match=r"exit 3\nThe last lines of its log:\n  one\n  two"):
+        run(create(wait_for="complete"))
+
+
+def test_somebody_elses_deletion_ends_the_waiting(api: MemoryApi) -> None:
+    at_read(api, 4, lambda name: api.objects.clear())
+    with pytest.raises(SkyClusterError, match="not there any more"):
+        run(create())
+
+
+def test_execution_timeout_deletes(api: MemoryApi) -> None:
+    """AirflowTaskTimeout is no Exception, and is raised in the middle of anything."""
+
+    def times_out(name: str) -> None:
+        raise AirflowTaskTimeout
+
+    at_read(api, 4, times_out)
+    with pytest.raises(AirflowTaskTimeout):
+        run(create())
+    assert api.deletions == [uid(api)]
+
+
+def test_a_timeout_before_the_answer_to_create_deletes_too(api: MemoryApi) -> None:
+    make = api.create
+
+    def times_out(manifest: Any) -> Body:
+        make(manifest)
+        raise AirflowTaskTimeout
+
+    api.create = times_out  # type: ignore[method-assign]
+    with pytest.raises(AirflowTaskTimeout):
+        run(create())
+    assert api.deletions == [uid(api)]
+
+
+def test_a_failure_that_cannot_delete_is_still_that_failure(api: MemoryApi, caplog: pytest.LogCaptureFixture) -> None:
+    becomes(api, Failed=("True", "NoCapacity", "no GPU"))
+
+    def fails(*_: Any, **__: Any) -> bool:
+        raise ApiError("kube-apiserver is away")
+
+    api.delete = fails  # type: ignore[method-assign]
+    with pytest.raises(SkyClusterError, match="no GPU"):
+        run(create())
+
+
+def test_a_retry_goes_on_with_what_is_there(api: MemoryApi) -> None:
+    becomes(api, Ready="True")
+    first, _ = run(create())
+    second, _ = run(create(), try_number=2)
+    assert first == second
+    assert len(api.creations) == 1
+
+
+# Deferred.
+
+
+def deferred(operator: Any, **context: Any) -> TaskDeferred:
+    return deferred_and_pushed(operator, **context)[0]
+
+
+def deferred_and_pushed(operator: Any, **context: Any) -> tuple[TaskDeferred, dict[str, Any]]:
+    given, _ = context_of(operator, **context)
+    operator.render_template_fields(given)
+    with pytest.raises(TaskDeferred) as caught:
+        operator.execute(given)
+    return caught.value, given["ti"].pushed
+
+
+def test_create_defers_with_all_that_the_trigger_needs(api: MemoryApi) -> None:
+    before = datetime.now(UTC).timestamp()
+    found = deferred(create(deferrable=True, execution_timeout=timedelta(minutes=10), on_kill_action="keep"), try_number=2)
+    _, trigger = found.trigger.serialize()
+    deadline = trigger.pop("deadline_epoch_seconds")
+    assert before + 600 <= deadline <= before + 610
+    metadata = only(api)["metadata"]
+    expected = {"name": metadata["name"], "namespace": NAMESPACE, "uid": metadata["uid"], "wait_for": "ready", "owner_try": "2"}
+    assert expected.items() <= trigger.items()
+    assert trigger["on_kill_action"] == "keep"
+    assert trigger["logs"] is False
+    assert found.method_name == "execute_complete"
+    assert type(found.timeout) is timedelta
+    assert found.timeout > timedelta(minutes=10)
+    assert not api.deletions
+
+
+def test_without_execution_timeout_there_is_no_deadline(api: MemoryApi) -> None:
+    found = deferred(create(deferrable=True))
+    assert found.timeout is None
+    assert found.trigger.serialize()[1]["deadline_epoch_seconds"] is None
+
+
+def test_what_is_there_already_is_not_deferred_for(api: MemoryApi) -> None:
+    becomes(api, Ready="True")
+    run(create())
+    run(create(deferrable=True), try_number=2)
+
+
+def test_deferrable_follows_the_configuration(api: MemoryApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
+    assert create(deferrable=None).deferrable
+    monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "False")
+    assert not create(deferrable=None).deferrable
+
+
+def test_create_goes_on_when_it_was_reached(api: MemoryApi) -> None:
+    deferred(create(deferrable=True))
+    value, pushed = run(create(deferrable=True), event=said("reached", of=only(api)))
+    assert value == pushed["skycluster"]
+    assert not api.deletions
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "error"),
+    [
+        ("failed", "NoCapacity", SkyClusterError),
+        ("rejected", "InvalidTask", AirflowFailException),
+        ("rejected", "SecretNotFound", SkyClusterError),
+        ("gone", "Deleted", SkyClusterError),
+        ("missing", "NotFound", SkyClusterError),
+        ("timeout", "DeadlineExceeded", SkyClusterError),
+        ("error", "Forbidden", SkyClusterError),
+    ],
+)
+@pytest.mark.parametrize("make", [create, one_step])
+def test_each_bad_event_fails_and_deletes(
+    api: MemoryApi, make: Callable[..., Any], status: str, reason: str, error: type[Exception]
+) -> None:
+    deferred(make(deferrable=True))
+    body = only(api)
+    with pytest.raises(error, match="why it is so") as caught:
+        run(make(deferrable=True), event=said(status, reason, "why it is so", of=body))
+    assert caught.value.reason == reason  # type: ignore[attr-defined]
+    assert api.deletions == [body["metadata"]["uid"]]
+
+
+@pytest.mark.parametrize("make", [create, one_step])
+def test_airflows_own_deferral_timeout_deletes(api: MemoryApi, make: Callable[..., Any]) -> None:
+    """The trigger was cancelled without a word, and this process never saw the object."""
+    deferred(make(deferrable=True))
+    operator = make(deferrable=True)
+    context, _ = context_of(operator)
+    operator.render_template_fields(context)
+    with pytest.raises(TaskDeferralTimeout):
+        operator.resume_execution("__fail__", {"error": "Trigger timeout"}, context)
+    assert api.deletions == [uid(api)]
+
+
+def test_a_try_that_was_overtaken_deletes_nothing(api: MemoryApi) -> None:
+    deferred(create(deferrable=True))
+    body = only(api)
+    deferred(create(deferrable=True), try_number=2)
+    with pytest.raises(SkyClusterError):
+        run(create(deferrable=True), event=said("timeout", of=body), try_number=1)
+    assert not api.deletions
+
+
+# Killed.
+
+
+class NoAirflow:
+    """A channel to the supervisor whose use from a signal handler would be a deadlock."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"on_kill calls Airflow: {name}")
+
+
+def kill_at_read(api: MemoryApi, number: int, operator: Any, monkeypatch: pytest.MonkeyPatch) -> list[Call]:
+    """SIGTERM arrives at the nth look; return the calls that on_kill makes."""
+    calls: list[Call] = []
+
+    def kill(name: str) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(task_runner, "SUPERVISOR_COMMS", NoAirflow(), raising=False)
+            patch.setattr(base, "SkyClusterHook", NoAirflow())
+            begin = len(api.calls)
+            operator.on_kill()
+            calls.extend(api.calls[begin:])
+
+    at_read(api, number, kill)
+    return calls
+
+
+@pytest.mark.parametrize("make", [create, one_step])
+def test_on_kill_is_one_delete_of_this_very_object(api: MemoryApi, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    operator = make()
+    calls = kill_at_read(api, 3, operator, monkeypatch)
+    with pytest.raises(SkyClusterError):
+        run(operator)
+    deletes = [call for call in calls if call.verb == "delete"]
+    assert len(deletes) == 1
+    assert deletes[0].details["uid"] == uid(api)
+    assert deletes[0].details["resource_version"]
+    assert deletes[0].details["timeout"] == 3
+    assert api.deletions == [uid(api)]
+
+
+@pytest.mark.parametrize("make", [create, one_step])
+def test_on_kill_keeps_if_told(api: MemoryApi, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    operator = make(on_kill_action="keep")
+    calls = kill_at_read(api, 3, operator, monkeypatch)
+    with pytest.raises(SkyClusterError, match="killed"):
+        run(operator)
+    assert not calls
+    assert not api.deletions
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_kill_while_the_object_is_being_made_deletes_it_as_soon_as_it_is_known(api: MemoryApi, deferrable: bool) -> None:
+    """Nothing is deferred for it either: the trigger of a task that is killed already would not be told again."""
+    operator = create(deferrable=deferrable)
+    make = api.create
+
+    def killed_meanwhile(manifest: Any) -> Body:
+        operator.on_kill()
+        return make(manifest)
+
+    api.create = killed_meanwhile  # type: ignore[method-assign]
+    with pytest.raises(SkyClusterError, match="killed"):
+        run(operator)
+    assert api.deletions == [uid(api)]
+
+
+def test_on_kill_before_execute_does_nothing(api: MemoryApi) -> None:
+    create().on_kill()
+    assert not api.calls
+
+
+@pytest.mark.parametrize("make", [create, one_step])
+def test_a_task_that_goes_on_after_its_trigger_can_be_killed_too(
+    api: MemoryApi, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its hook is a new one, which would read the connection from Airflow if on_kill were the first to ask something."""
+    deferred(make(deferrable=True))
+    operator, calls = make(deferrable=True), list[Call]()
+    monkeypatch.setattr(operator, "_expect_reached", lambda *_: operator.on_kill())
+    api.on_call = calls.append
+    run(operator, event=said("reached", of=only(api)))
+    assert calls[0].verb == "read"
+    assert calls[0].details["timeout"] is None
+    assert next(call.details["timeout"] for call in calls if call.verb == "delete") == 3
+
+
+# One step.
+
+
+def test_one_step_runs_prints_and_cleans_up(api: MemoryApi, caplog: pytest.LogCaptureFixture) -> None:
+    ends(api, b"epoch 1\nepoch 2", Complete="True")
+    with caplog.at_level(logging.INFO):
+        value, pushed = run(one_step())
+    assert value is None
+    assert pushed["skycluster"]["uid"] == uid(api)
+    assert api.deletions == [uid(api)]
+    assert only(api)["metadata"]["annotations"][COLLECTED] == "true"
+
+
+@pytest.mark.parametrize(
+    ("action", "conditions", "is_deleted"),
+    [
+        ("delete", {"Complete": "True"}, True),
+        ("delete", {"Failed": "True"}, True),
+        ("delete_on_success", {"Complete": "True"}, True),
+        ("delete_on_success", {"Failed": "True"}, False),
+        ("keep", {"Complete": "True"}, False),
+        ("keep", {"Failed": "True"}, False),
+    ],
+)
+def test_on_finish_action(api: MemoryApi, action: str, conditions: dict[str, str], is_deleted: bool) -> None:
+    ends(api, **conditions)  # type: ignore[arg-type]
+    operator = one_step(on_finish_action=action)
+    if "Failed" in conditions:
+        with pytest.raises(SkyClusterError):
+            run(operator)
+    else:
+        run(operator)
+    assert bool(api.deletions) is is_deleted
+
+
+def test_a_result_comes_back(api: MemoryApi) -> None:
+    ends(api, result=b'{"loss": 0.5}', Complete="True")
+    value, _ = run(one_step(result_path="/tmp/result.json"))
+    assert value == {"loss": 0.5}
+    run_text = only(api)["spec"]["task"]["run"]
+    assert "python fit.py" in run_text
+    assert "/tmp/result.json" in run_text
+
+
+def test_a_job_that_leaves_nothing_returns_nothing(api: MemoryApi) -> None:
+    ends(api, Complete="True")
+    value, _ = run(one_step(result_path="/tmp/result.json"))
+    assert value is None
+
+
+def test_a_lost_result_is_an_error_and_the_next_try_runs_anew(api: MemoryApi) -> None:
+    def happens(name: str) -> None:
+        api.set_job(name)
+        api.set_conditions(name, Complete="True")
+        api.results[uid(api)] = RemoteResult("lost", b"", "2 of 3 frames were had")
+
+    at_read(api, 3, happens)
+    with pytest.raises(ResultLostError, match="2 of 3 frames"):
+        run(one_step(result_path="/tmp/result.json"))
+    assert api.deletions == [uid(api)]
+
+
+def test_a_result_that_cannot_be_had_now_is_kept_for_the_next_try(api: MemoryApi) -> None:
+    ends(api, result=b"41", Complete="True")
+    found = api.result
+
+    def away(*_: Any, **__: Any) -> RemoteResult:
+        raise ApiError("the log process is away", status=503)
+
+    api.result = away  # type: ignore[method-assign]
+    with pytest.raises(ApiError, match="away"):
+        run(one_step(result_path="/tmp/result.json"))
+    assert not api.deletions
+    api.result = found  # type: ignore[method-assign]
+    value, _ = run(one_step(result_path="/tmp/result.json"), try_number=2)
+    assert value == 41
+    assert len(api.creations) == 1
+
+
+def test_what_is_complete_outlives_a_worker_that_cannot_look_at_it(api: MemoryApi) -> None:
+    """Only the first look fails, so that a deletion would not."""
+    deferred(one_step(deferrable=True))
+    at_read(api, 1, lambda name: api.faults.update({len(api.calls): refused()}))
+    with pytest.raises(ApiError):
+        run(one_step(deferrable=True), event=said("reached", of=only(api)))
+    assert not api.deletions
+
+
+def test_a_failure_is_told_even_if_it_cannot_be_told_whose_object_it_is(api: MemoryApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    becomes(api, Failed=("True", "NoCapacity", "no GPU"))
+    operator = create()
+    identity, calls = operator._identity, list[int]()
+
+    def asks_airflow_which_is_away(context: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 2:
+            raise RuntimeError("Airflow is away")
+        return identity(context)
+
+    monkeypatch.setattr(operator, "_identity", asks_airflow_which_is_away)
+    with pytest.raises(SkyClusterError, match="no GPU"):
+        run(operator)
+    assert len(calls) > 2
+
+
+def test_one_step_needs_a_job(api: MemoryApi) -> None:
+    with pytest.raises(AirflowFailException, match="has no run"):
+        run(one_step(task={"resources": {"cpus": 1}}))
+    assert not api.creations
+
+
+def test_the_rest_of_the_log_is_printed_after_the_trigger(api: MemoryApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = deferred(one_step(deferrable=True))
+    assert found.trigger.serialize()[1]["logs"] is True
+    name = only(api)["metadata"]["name"]
+    api.set_job(name)
+    api.logs[uid(api)], api.log_states[uid(api)] = b"printed\nnot yet\n", "complete"
+    operator = one_step(deferrable=True)
+    lines: list[str] = []
+    monkeypatch.setattr(type(operator.log), "info", lambda _, event, *args, **__: lines.append(event % args), raising=False)
+    run(operator, event=said("reached", of=only(api), log_offset_bytes=8, log_attempt=1))
+    assert "not yet" in lines
+    assert "printed" not in lines
+
+
+@pytest.mark.parametrize("verb", ["annotate", "delete"])
+def test_a_failure_to_clean_up_spoils_no_result(api: MemoryApi, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends(api, result=b"41", Complete="True")
+
+    def fails(*_: Any, **__: Any) -> bool:
+        raise ApiError("kube-apiserver is away")
+
+    monkeypatch.setattr(api, verb, fails)
+    value, _ = run(one_step(result_path="/tmp/result.json"))
+    assert value == 41
+
+
+# Logs and delete.
+
+
+def made(api: MemoryApi, **context: Any) -> dict[str, str]:
+    """What a create task before has made."""
+    becomes(api, Ready="True")
+    value, _ = run(create(), **context)
+    api.on_call = lambda _: None
+    return dict(value)
+
+
+def logs(**given: Any) -> Any:
+    return new(SkyClusterLogsOperator, {"task_id": "logs", "deferrable": False, **given})
+
+
+def delete(**given: Any) -> Any:
+    return new(SkyClusterDeleteOperator, {"task_id": "down", **given})
+
+
+@pytest.mark.parametrize("by", ["xcom", "text", "name", "task"])
+def test_logs_finds_its_object(api: MemoryApi, by: str) -> None:
+    value = made(api)
+    given: dict[str, dict[str, Any]] = {
+        "xcom": {"cluster": value},
+        "text": {"cluster": str(value)},
+        "name": {"cluster": value["name"]},
+        "task": {"cluster_task_id": "fit"},
+    }
+    ends(api, b"line\n", number=1, Complete="True")
+    found, _ = run(logs(**given[by]))
+    assert found == value
+    assert not api.deletions
+
+
+def test_logs_fails_with_the_job_and_keeps_the_object(api: MemoryApi) -> None:
+    value = made(api)
+    ends(api, b"boom\n", number=2, Failed=("True", "JobFailed", "exit 3"))
+    with pytest.raises(SkyClusterError, match=r"exit 3(.|\n)*boom"):
+        run(logs(cluster=value))
+    assert not api.deletions
+
+
+@pytest.mark.parametrize("ending", ["Complete", "Failed"])
+def test_the_whole_log_is_copied_however_the_job_ends(api: MemoryApi, tmp_path: Path, ending: str) -> None:
+    value = made(api)
+    text = b"x" * 300_000 + b"\nend\n"
+    ends(api, text, number=2, **{ending: "True"})  # type: ignore[arg-type]
+    operator = logs(cluster=value, log_path=f"file://{tmp_path}/deep/{{{{ run_id }}}}.log")
+    if ending == "Failed":
+        with pytest.raises(SkyClusterError):
+            run(operator)
+    else:
+        run(operator)
+    assert (tmp_path / "deep" / "manual__1.log").read_bytes() == text
+
+
+def test_logs_of_what_is_gone_fail(api: MemoryApi) -> None:
+    with pytest.raises(SkyClusterError, match="never made"):
+        run(logs(cluster="no-such"))
+    with pytest.raises(SkyClusterError, match="task fit made"):
+        run(logs(cluster_task_id="fit"))
+
+
+def test_logs_defer_and_never_delete(api: MemoryApi) -> None:
+    value = made(api)
+    found = deferred(logs(cluster=value, deferrable=True))
+    arguments = found.trigger.serialize()[1]
+    assert (arguments["logs"], arguments["on_kill_action"], arguments["wait_for"]) == (True, "keep", "complete")
+    with pytest.raises(SkyClusterError):
+        run(logs(cluster=value, deferrable=True), event=said("failed", of=only(api)))
+    assert not api.deletions
+
+
+@pytest.mark.parametrize("given", [{"cluster_task_id": "fit"}, {"cluster": "{{ launched }}"}, {"cluster": "{{ launched.name }}"}])
+def test_delete_finds_its_target_and_is_idempotent(api: MemoryApi, given: dict[str, str]) -> None:
+    value = made(api)
+    context, _ = context_of(operator := delete(**given), launched=value)
+    for _ in range(2):
+        operator = delete(**given)
+        operator.render_template_fields(context)
+        operator.execute(context)
+        api.finish_deletions()
+    assert api.deletions == [value["uid"]]
+
+
+def test_delete_finds_what_a_create_task_that_failed_could_not_return(api: MemoryApi) -> None:
+    at_read(api, 1, lambda name: api.faults.update({len(api.calls): forbidden()}))
+    api.delete, delete_of_api = lambda *_, **__: False, api.delete  # type: ignore[method-assign]
+    with pytest.raises(ApiError):
+        run(create())
+    api.delete = delete_of_api  # type: ignore[method-assign]
+    run(delete(cluster=None, cluster_task_id="fit"))
+    assert api.deletions == [uid(api)]
+
+
+def test_delete_leaves_a_successor_of_the_same_name(api: MemoryApi) -> None:
+    value = made(api)
+    run(delete(cluster={**value, "uid": "another"}))
+    assert not api.deletions
+
+
+def test_delete_takes_only_its_own_map_index_and_all_when_it_is_unmapped(api: MemoryApi) -> None:
+    values = [made(api, map_index=index) for index in range(3)]
+    run(delete(cluster_task_id="fit"), map_index=1)
+    assert api.deletions == [values[1]["uid"]]
+    api.finish_deletions()
+    run(delete(cluster_task_id="fit"), map_index=1)
+    assert api.deletions == [values[1]["uid"]], "another index's is no replacement for one's own that is gone"
+    run(delete(cluster_task_id="fit"))
+    assert sorted(api.deletions) == sorted(value["uid"] for value in values)
+
+
+def test_delete_waits_until_it_is_really_gone(api: MemoryApi) -> None:
+    value = made(api)
+    waits: list[Call] = []
+
+    def on_call(call: Call) -> None:
+        if call.verb == "wait_gone":
+            waits.append(call)
+            if len(waits) == 3:
+                api.finish_deletions()
+
+    api.on_call = on_call
+    run(delete(cluster=value, wait_until_gone=True))
+    assert len(waits) == 3
+    assert not api.objects
+
+
+def test_which_object_has_to_be_said() -> None:
+    for operator in (SkyClusterLogsOperator, SkyClusterDeleteOperator):
+        with pytest.raises(ValueError, match="cluster_task_id="):
+            operator(task_id="x")
+
+
+@pytest.mark.parametrize("operator", [logs, delete])
+def test_a_reference_that_means_nothing_is_the_authors_error(api: MemoryApi, operator: Callable[..., Any]) -> None:
+    with pytest.raises(AirflowFailException, match="names no SkyCluster"):
+        run(operator(cluster=["a"]))

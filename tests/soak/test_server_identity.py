@@ -28,7 +28,7 @@ def says(this: Sky, words: str) -> bool:
 
 
 def but_cluster_ready(this: Sky) -> dict[str, Any]:
-    """All that may not change. A look at the queue that the server's death cut off is noted, in unknownSince, and counts for nothing else."""
+    """All that may not change. A look at the queue that the server's death cut off is noted as unknownSince, and counts for nothing."""
     status = this.status()
     status["job"].pop("unknownSince", None)
     return {**status, "conditions": [found for found in status["conditions"] if found["type"] != "ClusterReady"]}

@@ -37,7 +37,7 @@ def but_cluster_ready(this: Sky) -> dict[str, Any]:
 def is_running_as(this: Sky, attempt: int) -> bool:
     """Seen at work in its queue: from then on its status is still, until its end."""
     status = this.status()
-    return status.get("job", {}).get("status") == "RUNNING" and status["launch"]["attempt"] == attempt
+    return bool(status.get("job", {}).get("status") == "RUNNING" and status["launch"]["attempt"] == attempt)
 
 
 def end_by_hand(cluster: str) -> None:

@@ -22,7 +22,7 @@ from tests.e2e.support import RELEASE, SMALL, WORKLOADS, Sky, head_pod, kubectl,
 Apply = Callable[..., Sky]
 ONCE = {"backoffLimit": 0}
 TINY = {**SMALL, "cpus": "0.1+"}
-LAUNCH_SECONDS = 240
+LAUNCH_SECONDS = 400
 LOST_SECONDS = 330
 SLEEP = {"resources": TINY, "run": "sleep 1000"}
 

@@ -13,18 +13,19 @@ def squared(values: list[float]) -> list[float]:
     return [value * value for value in values]
 
 
-with DAG("sky_task", schedule=None, params={"bucket": "file:///tmp/models"}):
+MOUNTED = {"/models": {"source": "{{ params.bucket }}", "mode": "MOUNT"}}
 
-    @task.sky(task={"resources": {"infra": "k8s", "cpus": "1+"}}, include=[squared], retries=1)
+with DAG("sky_task", schedule=None, params={"bucket": "s3://our-models", "folder": "/models"}):
+
+    @task.sky(task={"resources": {"infra": "k8s", "cpus": "1+"}, "file_mounts": MOUNTED}, include=[squared], retries=1)
     def fit(values: list[float], params=None, run_id=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201 - of the context
         """Fit, and leave what is large in the bucket."""
         import json  # noqa: PLC0415 - the cluster has no more than this function
         import pathlib  # noqa: PLC0415
 
-        model = pathlib.Path(params["bucket"].removeprefix("file://")) / f"{run_id}.json"
-        model.parent.mkdir(parents=True, exist_ok=True)
+        model = pathlib.Path(params["folder"]) / f"{run_id}.json"
         model.write_text(json.dumps(squared(values)))
-        return {"loss": sum(squared(values)), "model": f"file://{model}"}
+        return {"loss": sum(squared(values)), "model": f"{params['bucket']}/{model.name}"}
 
     @task
     def register(found: dict[str, str]) -> int:

@@ -15,6 +15,8 @@ from tests.e2e.support import RELEASE, KubectlError, Sky, kubectl
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = "e2e"
+AIRFLOW = "airflow"
+"""The service account of Airflow's workers and triggerers."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,7 +28,8 @@ def release() -> None:
     files = [word for file in values for word in ("--values", file)]
     watch = f"watchNamespaces={{default,{NAMESPACE}}}"
     command = ["helm", "upgrade", "--install", RELEASE, "deploy/helm/skyoperator", "-n", RELEASE, "--create-namespace", *files]
-    subprocess.run([*command, "--set", watch, "--wait", "--timeout", "10m", "--hide-notes"], cwd=ROOT, check=True)
+    airflow = f"airflow.accounts[0].namespace={NAMESPACE},airflow.accounts[0].name={AIRFLOW}"
+    subprocess.run([*command, "--set", watch, "--set", airflow, "--wait", "--timeout", "10m", "--hide-notes"], cwd=ROOT, check=True)
 
 
 @pytest.fixture(scope="session")

@@ -111,7 +111,7 @@ def test_the_one_step_leaves_a_result(api: MemoryApi, tmp_path: Path) -> None:
 
 def test_the_function_leaves_what_is_large_in_the_bucket(tmp_path: Path) -> None:
     tasks = dag_of("task_sky.py").task_dict
-    context, _ = context_of(tasks["fit"], params={"bucket": f"file://{tmp_path}/models"})
+    context, _ = context_of(tasks["fit"], params={"bucket": f"file://{tmp_path}", "folder": str(tmp_path)})
     ran = far_side.run(tasks["fit"]._run(context), tmp_path)
     assert ran.value["loss"] == 14
     assert tasks["register"].python_callable(ran.value) == len("[1.0, 4.0, 9.0]")

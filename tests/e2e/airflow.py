@@ -1,0 +1,119 @@
+"""A real Airflow on this machine: scheduler, API server, triggerer and dag processor, asked through its API as its own pages do."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.support import eventually, free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = ROOT / "airflow_plugin/.venv/bin"
+START_SECONDS = 180
+ENDED = ("success", "failed")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a DAG."""
+
+    airflow: Airflow
+    dag_id: str
+    run_id: str
+
+    @property
+    def _path(self) -> str:
+        return f"/dags/{self.dag_id}/dagRuns/{self.run_id}"
+
+    def state(self) -> str:
+        return str(self.airflow.ask("GET", self._path)["state"])
+
+    def ended(self, *, seconds: float) -> str:
+        """Wait for the run's end; return its state."""
+        return str(eventually(f"{self.dag_id} ends", lambda: (state := self.state()) in ENDED and state, seconds=seconds))
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        return self.airflow.ask("GET", f"{self._path}/taskInstances/{task_id}")
+
+    def states(self) -> dict[str, str]:
+        found = self.airflow.ask("GET", f"{self._path}/taskInstances")["task_instances"]
+        return {task["task_id"]: task["state"] for task in found}
+
+    def mark(self, task_id: str, state: str) -> None:
+        self.airflow.ask("PATCH", f"{self._path}/taskInstances/{task_id}", {"new_state": state})
+
+    def log(self, task_id: str) -> str:
+        """What the task's page shows."""
+        content = self.airflow.ask("GET", f"{self._path}/taskInstances/{task_id}/logs/1?full_content=true")["content"]
+        return "\n".join(str(line.get("event")) + str(line.get("error_detail") or "") for line in content)
+
+
+@dataclass(frozen=True)
+class Airflow:
+    """The way to its API."""
+
+    address: str
+
+    def ask(self, method: str, path: str, body: Any = None, *, base: str = "/api/v2") -> dict[str, Any]:
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if base:
+            headers["Authorization"] = f"Bearer {self.ask('GET', '/auth/token', base='')['access_token']}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.address + base + path, method=method, data=data, headers=headers)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            found: dict[str, Any] = json.loads(answer.read())
+            return found
+
+    def is_healthy(self) -> bool:
+        try:
+            health = self.ask("GET", "/monitor/health")
+        except OSError:
+            return False
+        return all(health[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "triggerer", "dag_processor"))
+
+    def dags(self) -> set[str]:
+        return {dag["dag_id"] for dag in self.ask("GET", "/dags")["dags"]}
+
+    def run(self, dag_id: str) -> Run:
+        started = self.ask("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": {}})
+        return Run(self, dag_id, started["dag_run_id"])
+
+
+@contextmanager
+def running(home: Path, dags: Path, connection: dict[str, Any]) -> Iterator[Airflow]:
+    """Yield an Airflow that has these DAGs and this connection."""
+    port = free_port()
+    environment = {
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
+        "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+    }
+    with (home / "standalone.log").open("wb") as log:
+        process = subprocess.Popen(
+            [BIN / "airflow", "standalone"], env={**os.environ, **environment}, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            airflow = Airflow(f"http://127.0.0.1:{port}")
+            eventually("Airflow is up", airflow.is_healthy, seconds=START_SECONDS)
+            yield airflow
+        finally:
+            # Its children outlive a signal to the parent alone.
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(timeout=60)

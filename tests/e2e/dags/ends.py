@@ -1,0 +1,27 @@
+"""DAGs that do not come to a good end by themselves."""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG
+from skyoperator_provider.operators.skycluster import (
+    SkyClusterCreateOperator,
+    SkyClusterDeleteOperator,
+    SkyClusterLogsOperator,
+    SkyClusterOperator,
+)
+from skyoperator_provider.sensors.skycluster import SkyClusterSensor
+
+RESOURCES = {"infra": "k8s", "cpus": "0.25+", "memory": "1+"}
+
+with DAG("red", schedule=None):
+    launch = SkyClusterCreateOperator(task_id="launch", task={"resources": RESOURCES, "run": "echo before the end\nsleep 5\nexit 3"})
+    logs = SkyClusterLogsOperator(task_id="logs", cluster_task_id="launch")
+    status = SkyClusterSensor(task_id="status", cluster_task_id="launch")
+    down = SkyClusterDeleteOperator(task_id="down", cluster_task_id="launch", wait_until_gone=True)
+    launch >> logs >> status >> down.as_teardown(setups=launch)
+
+for dag_id, is_deferrable in (("long_deferred", True), ("long_running", False)):
+    with DAG(dag_id, schedule=None):
+        SkyClusterOperator(
+            task_id="train", task={"resources": RESOURCES, "run": "echo at work\nsleep 3000"}, deferrable=is_deferrable, retries=0
+        )

@@ -15,7 +15,7 @@ from tests.e2e.conftest import AIRFLOW, NAMESPACE
 from tests.e2e.support import Sky, eventually, kubectl, nothing_left
 
 EXAMPLES = ["four_steps.py", "one_step.py"]
-DAGS = {"sky_four_steps", "sky_one_step", "red", "long_deferred", "long_running"}
+DAGS = {"sky_four_steps", "sky_one_step", "no_value", "red", "long_deferred", "long_running"}
 
 
 def small(text: str) -> str:
@@ -78,6 +78,11 @@ def test_one_step_returns_what_its_job_left(airflow: Airflow) -> None:
     assert "training" in run.log("train")
     assert "loss: 0.25" in run.log("report")
     eventually("its object is gone", lambda: not objects_of(run), seconds=90)
+
+
+def test_a_job_that_returns_nothing_has_lost_nothing(airflow: Airflow) -> None:
+    run = airflow.run("no_value")
+    assert run.ended(seconds=300) == "success"
 
 
 def test_a_red_job_is_red_in_every_step_and_taken_down(airflow: Airflow) -> None:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from skyoperator.logs.certificates import Lifetimes, names_of, renewed
-from skyoperator.logs.types import Log, NoLogError, Piece, ResultLostError, State, Wanted
+from skyoperator.logs.types import Log, NoLogError, Piece, State, Wanted
 from skyoperator.logs.web import Pace, serve
 from skyoperator.logs.web.access import Access, Authorizer
 from skyoperator.logs.web.identity import Asker, Authenticator, User
@@ -98,7 +98,7 @@ class MemoryLogs:
 
     log: Log | None = None
     result_json: bytes | None = None
-    lost: str = ""
+    no_result: LookupError = field(default_factory=lambda: NoLogError("no result yet"))
     failure: NoLogError | None = None
     asked: list[Wanted] = field(default_factory=list)
     followers: int = 0
@@ -123,10 +123,8 @@ class MemoryLogs:
 
     async def result(self, wanted: Wanted) -> bytes:
         self.asked.append(wanted)
-        if self.lost:
-            raise ResultLostError(self.lost)
         if self.result_json is None:
-            raise NoLogError("no result yet")
+            raise self.no_result
         return self.result_json
 
 

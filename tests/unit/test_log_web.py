@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from skyoperator.logs.metrics import REGISTRY, serve_metrics
-from skyoperator.logs.types import Kind, NoLogError, NoObjectError, Piece, State, Wanted
+from skyoperator.logs.types import Kind, NoLogError, NoObjectError, Piece, ResultLostError, State, Wanted
 from skyoperator.logs.web import Pace
 from skyoperator.logs.web.parameters import reading
 from skyoperator.logs.web.rendering import OneNode, Plain, Rendering
@@ -25,6 +25,7 @@ from skyoperator.logs.web.status import RefusedError, UnavailableError
 from skyoperator.logs.web.streaming import PIECE_BYTES
 
 from tests.unit.log_server import LOG, RESULT, ROOT, EndlessLog, MemoryLog, MemoryLogs, Rights, Running, client_context, running
+from tests.unit.volume import Place, key_of
 
 LINES = b"".join(b"line %d\n" % number for number in range(10))  # 7 bytes each
 
@@ -288,9 +289,23 @@ class TestResult:
     async def test_not_yet_and_never_are_told_apart(self) -> None:
         async with running(MemoryLogs()) as server:
             assert (await status_of(server, RESULT))["reason"] == "NotFound"
-        async with running(MemoryLogs(lost="the job's log was cut")) as server:
+        async with running(MemoryLogs(no_result=ResultLostError("the job's log was cut"))) as server:
             found = await status_of(server, RESULT)
         assert (found["code"], found["reason"], found["message"]) == (410, "Gone", "the job's log was cut")
+
+    async def test_a_job_that_returned_nothing_has_lost_nothing(self, tmp_path: Path) -> None:
+        """To whom every job is one that may return a value, 410 would be a failure of each that does not."""
+        place = Place(tmp_path / "logs")
+        whole, cut = place.log(key_of(1)), place.log(key_of(2))
+        whole.finish(State.COMPLETE, "")
+        cut.finish(State.INCOMPLETE, "its cluster was gone")
+        answers = []
+        for log in (whole, cut):
+            with pytest.raises(LookupError) as raised:
+                log.result()
+            async with running(MemoryLogs(no_result=raised.value)) as server:
+                answers.append((await status_of(server, RESULT))["code"])
+        assert answers == [404, 410]
 
     async def test_a_parameter_of_logs_is_none_of_results(self) -> None:
         async with running(MemoryLogs(result_json=b"1")) as server:

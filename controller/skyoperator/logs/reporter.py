@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from skyoperator.api.v1alpha1 import LogRecord, ResultRecord, SkyCluster
 from skyoperator.kube import Gone, Key, KubeError
-from skyoperator.logs.types import Kind, Log, LogKey, NoLogError, NothingReturnedError, ResultLostError, State
+from skyoperator.logs.types import Kind, Log, LogKey, NoLogError, NothingKnownError, ResultLostError, State
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ class Ended(Log, Protocol):
     """A log that has ended: of a StoredLog, what is told."""
 
     def result(self) -> bytes:
-        """Return what the job returned. Raises NoLogError, NothingReturnedError, ResultLostError."""
+        """Return what the job returned. Raises NoLogError, ResultLostError."""
 
 
 class StatusWriter(Protocol):
@@ -80,7 +80,7 @@ def record_of(key: LogKey, log: Ended, now: datetime) -> LogRecord:
 def _result(log: Ended) -> ResultRecord | None:
     try:
         value = log.result()
-    except (NoLogError, NothingReturnedError):
+    except (NoLogError, NothingKnownError):
         return None
     except ResultLostError:
         return ResultRecord(state="Lost")

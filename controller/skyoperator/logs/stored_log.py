@@ -17,7 +17,7 @@ from skyoperator.logs.body import Body, SegmentError
 from skyoperator.logs.disk import Folder
 from skyoperator.logs.results import Results
 from skyoperator.logs.segments import LONGEST_LINE_BYTES, Cache
-from skyoperator.logs.types import LogKey, NoLogError, NothingReturnedError, Piece, ResultLostError, State
+from skyoperator.logs.types import LogKey, NoLogError, NothingKnownError, NothingReturnedError, Piece, ResultLostError, State
 from skyoperator.logs.waiters import Waiters
 
 logger = logging.getLogger(__name__)
@@ -253,7 +253,7 @@ class StoredLog:
         if value is not None:
             return value
         if self.state is State.INCOMPLETE:
-            raise NothingReturnedError(f"if {self._name} returned a value, that was in what is missing: {self.message}")
+            raise NothingKnownError(f"if {self._name} returned a value, that was in what is missing: {self.message}")
         raise NothingReturnedError(f"{self._name} ended without returning a value")
 
     def read(self, offset: int, limit_bytes: int) -> Piece:

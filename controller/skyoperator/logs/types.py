@@ -91,8 +91,12 @@ class ResultLostError(LookupError):
     """The job returned a value, but it can't be had any more; says why."""
 
 
-class NothingReturnedError(ResultLostError):
-    """Nothing tells that the job returned a value at all."""
+class NothingReturnedError(NoLogError):
+    """The log was had to its end, and the job returned nothing."""
+
+
+class NothingKnownError(ResultLostError):
+    """Nothing tells that the job returned a value; but it may have been in what is missing of its log."""
 
 
 @dataclass(frozen=True, slots=True)

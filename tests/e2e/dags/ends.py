@@ -20,6 +20,9 @@ with DAG("red", schedule=None):
     down = SkyClusterDeleteOperator(task_id="down", cluster_task_id="launch", wait_until_gone=True)
     launch >> logs >> status >> down.as_teardown(setups=launch)
 
+with DAG("no_value", schedule=None):
+    SkyClusterOperator(task_id="train", task={"resources": RESOURCES, "run": "echo nothing to return"})
+
 for dag_id, is_deferrable in (("long_deferred", True), ("long_running", False)):
     with DAG(dag_id, schedule=None):
         SkyClusterOperator(

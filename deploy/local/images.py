@@ -123,12 +123,13 @@ def steps(layout: Layout) -> list[Step]:
 
 
 def values(images: Mapping[str, Image]) -> dict[str, object]:
-    """Return the chart's values for these images. The annotation makes a release roll when the controller's content changed."""
+    """Return the chart's values for these images. The annotation makes each process of ours roll when the image's content changed."""
     repository, tag = CONTROLLER.split(":")
     sky_repository, sky_tag = API.split(":")
     annotations = {"skyoperator.dev/content": images[CONTROLLER].key}
     return {
         "controller": {"image": {"repository": repository, "tag": tag}, "podAnnotations": annotations},
+        "logs": {"podAnnotations": annotations},
         "skypilot": {
             "image": {"repository": sky_repository, "tag": sky_tag},
             "offline": {"enabled": True, "nodeImage": NODE},

@@ -19,7 +19,8 @@ DAGS = {"sky_four_steps", "sky_one_step", "no_value", "red", "long_deferred", "l
 
 
 def small(text: str) -> str:
-    """An example, on a machine of two cores."""
+    """An example, on a machine of two cores whose clusters reach no package index."""
+    text = text.replace('"setup": "pip install numpy"', '"setup": "echo numpy"')
     for asked in ('"cpus": "1+", "memory": "2+"', '"cpus": "1+"'):
         text = text.replace(asked, '"cpus": "0.25+", "memory": "1+"')
     return text

@@ -16,7 +16,7 @@ from airflow.sdk.log import mask_secret
 from skyoperator_provider import links
 from skyoperator_provider.errors import ApiError, ResultLostError, SkyClusterError, SkyClusterRejectedError
 from skyoperator_provider.hooks.skycluster import RemoteResult
-from skyoperator_provider.identity import COLLECTED, OWNER_TRY
+from skyoperator_provider.identity import COLLECTED, OWNER_TRY, RESUMED
 from skyoperator_provider.operators import base
 from skyoperator_provider.operators.skycluster import (
     SkyClusterCreateOperator,
@@ -518,9 +518,27 @@ def test_a_task_that_goes_on_after_its_trigger_can_be_killed_too(
     monkeypatch.setattr(operator, "_expect_reached", lambda *_: operator.on_kill())
     api.on_call = calls.append
     run(operator, event=said("reached", of=only(api)))
-    assert calls[0].verb == "read"
-    assert calls[0].details["timeout"] is None
+    assert calls[0].verb == "annotate"
     assert next(call.details["timeout"] for call in calls if call.verb == "delete") == 3
+
+
+@pytest.mark.parametrize("make", [create, one_step])
+def test_who_goes_on_after_the_trigger_says_so_on_the_object(api: MemoryApi, make: Callable[..., Any]) -> None:
+    """Bug: a triggerer that wakes up late can't tell a task that was marked success from one that succeeded, and deletes its cluster."""
+    deferred(make(deferrable=True))
+    assert RESUMED not in only(api)["metadata"]["annotations"]
+    found: list[Any] = []
+    operator = make(deferrable=True)
+    api.on_call = lambda call: found.append(call.details["annotations"]) if call.verb == "annotate" else None
+    run(operator, event=said("reached", of=only(api)))
+    assert found[0] == {RESUMED: "1"}
+
+
+def test_an_object_that_can_not_be_written_does_not_hold_up_its_task(api: MemoryApi) -> None:
+    deferred(create(deferrable=True))
+    api.faults[len(api.calls) + 1] = forbidden()
+    value, _ = run(create(deferrable=True), event=said("reached", of=only(api)))
+    assert value["uid"] == uid(api)
 
 
 # One step.
@@ -603,9 +621,9 @@ def test_a_result_that_cannot_be_had_now_is_kept_for_the_next_try(api: MemoryApi
 
 
 def test_what_is_complete_outlives_a_worker_that_cannot_look_at_it(api: MemoryApi) -> None:
-    """Only the first look fails, so that a deletion would not."""
+    """Only the first calls fail, so that a deletion would not."""
     deferred(one_step(deferrable=True))
-    at_read(api, 1, lambda name: api.faults.update({len(api.calls): refused()}))
+    api.faults |= {len(api.calls) + number: refused() for number in (1, 2)}
     with pytest.raises(ApiError):
         run(one_step(deferrable=True), event=said("reached", of=only(api)))
     assert not api.deletions

@@ -20,8 +20,9 @@ from typing import Any, Final, Literal, NoReturn
 from airflow.providers.common.compat.sdk import Context, TaskDeferred
 
 from skyoperator_provider import links
-from skyoperator_provider.errors import SkyClusterError, failure
+from skyoperator_provider.errors import ApiError, SkyClusterError, failure
 from skyoperator_provider.following import Follower
+from skyoperator_provider.identity import RESUMED
 from skyoperator_provider.killing import Killer
 from skyoperator_provider.operators.base import XCOM_KEY, SkyClusterBaseOperator, default_deferrable
 from skyoperator_provider.ownership import Owner, Target
@@ -119,7 +120,13 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
         return body
 
     def _resume(self, context: Context, target: Target) -> None:
-        self._hold(context, target, self.hook.read(target.namespace, target.name))
+        """From now on the object is this worker's: a triggerer that was held for dead may yet come to kill."""
+        resumed = {RESUMED: str(context["ti"].try_number)}
+        try:
+            body: Body | None = self.hook.annotate(target.namespace, target.name, resumed, uid=target.uid)
+        except ApiError:
+            body = self.hook.read(target.namespace, target.name)
+        self._hold(context, target, body)
 
     def _hold(self, context: Context, target: Target, body: Body | None) -> None:
         """Make ready for on_kill, and tell the other tasks and the page of this one. The hook has made a request by now."""

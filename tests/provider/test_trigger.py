@@ -111,7 +111,10 @@ async def events_of(this: BaseTrigger) -> list[Any]:
 
 async def event_of(this: BaseTrigger) -> dict[str, Any]:
     (event,) = await events_of(this)
-    assert set(event) == {"status", "reason", "message", "name", "namespace", "uid", "log_offset_bytes", "log_attempt"}
+    assert set(event) == {
+        *("status", "reason", "message", "name", "namespace", "uid", "log_offset_bytes", "log_attempt"),
+        *("deadline_epoch_seconds", "times_lost"),
+    }
     assert (event["name"], event["namespace"]) == ("train", NAMESPACE)
     return cast("dict[str, Any]", json.loads(json.dumps(event)))
 
@@ -144,6 +147,7 @@ def test_a_trigger_is_made_again_from_what_it_says_of_itself(uid: str | None) ->
         "log_offset_bytes": 77,
         "log_attempt": 2,
         "logging_interval_seconds": 5.0,
+        "times_lost": 2,
     }
     path, arguments = SkyClusterTrigger(**given).serialize()
     assert arguments == given

@@ -56,7 +56,8 @@ class SkyClusterTrigger(BaseTrigger):
     - timeout: `deadline_epoch_seconds` is past
     - error: nobody can tell, for Kubernetes does not answer, or refuses to.
 
-    It carries reason, message, name, namespace, uid, and with log_offset_bytes and log_attempt where the log goes on.
+    It carries reason, message, name, namespace, uid, and for a trigger that goes on after this one: log_offset_bytes and log_attempt, where
+    the log goes on, deadline_epoch_seconds, and times_lost, how many triggers before this one ended in an error.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class SkyClusterTrigger(BaseTrigger):
         log_offset_bytes: int = 0,
         log_attempt: int | None = None,
         logging_interval_seconds: float = 10.0,
+        times_lost: int = 0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if on_kill_action not in {"delete", "keep"}:
@@ -94,6 +96,7 @@ class SkyClusterTrigger(BaseTrigger):
         self.log_offset_bytes = log_offset_bytes
         self.log_attempt = log_attempt
         self.logging_interval_seconds = logging_interval_seconds
+        self.times_lost = times_lost
         self._found_uid = uid
         self._missing_at = 0.0
         self._tail: Tail | None = None
@@ -103,7 +106,7 @@ class SkyClusterTrigger(BaseTrigger):
         """Return the class and the arguments that make this trigger again, in a triggerer."""
         arguments = (
             "name namespace uid wait_for kubernetes_conn_id config_file deadline_epoch_seconds owner_try on_kill_action "
-            "missing_grace_seconds logs log_offset_bytes log_attempt logging_interval_seconds"
+            "missing_grace_seconds logs log_offset_bytes log_attempt logging_interval_seconds times_lost"
         )
         return f"{type(self).__module__}.{type(self).__qualname__}", {key: getattr(self, key) for key in arguments.split()}
 
@@ -201,6 +204,8 @@ class SkyClusterTrigger(BaseTrigger):
             "uid": self._found_uid,
             "log_offset_bytes": self.log_offset_bytes if tail is None else tail.offset_bytes,
             "log_attempt": self.log_attempt if tail is None else tail.attempt,
+            "deadline_epoch_seconds": self.deadline_epoch_seconds,
+            "times_lost": self.times_lost,
         }
 
     async def _source(self) -> Source:

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from aiohttp import web
 from airflow.jobs.triggerer_job_runner import _USER_ACTION_CANCEL_MSG, TriggerRunner
 from airflow.sdk.execution_time import task_runner
 from airflow.serialization.serialized_objects import BaseSerialization
@@ -26,7 +27,7 @@ from skyoperator_provider.triggers import skycluster as module
 from skyoperator_provider.triggers.skycluster import SkyClusterTrigger
 from skyoperator_provider.watches import Key, Source, watches
 
-from tests.provider.kubernetes_server import served, serving
+from tests.provider.kubernetes_server import served, serving, status_of
 from tests.provider.scripted_api import NAMESPACE, ScriptedApi, until
 
 LOST = ApiError("connection lost")
@@ -636,6 +637,31 @@ async def test_a_program_that_makes_tokens_makes_no_watch_for_each(monkeypatch: 
         for c in ("eks", "eks", "gpu")
     ]
     assert keys[0].key == keys[1].key != keys[2].key
+
+
+async def test_a_401_is_met_with_what_the_connection_says_by_now(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: the hook keeps the token that it read first, and all who wait fail when it expires."""
+    api.put("train")
+    wanted, answer = ["Bearer old"], served(api)
+
+    async def checked(request: web.Request) -> web.StreamResponse:
+        is_known = request.headers["Authorization"] == wanted[0]
+        return await answer(request) if is_known else status_of(401, "Unauthorized", "Unauthorized")
+
+    async with serving(checked) as server:
+        monkeypatch.setenv("AIRFLOW_CONN_GPU", connection(server.url, {"token": "old"}))
+        _, arguments = trigger(api, kubernetes_conn_id="gpu").serialize()
+        waiting = asyncio.create_task(event_of(SkyClusterTrigger(**arguments)))
+        async with asyncio.timeout(60):
+            while not api.open_watches:
+                await asyncio.sleep(0.01)
+        wanted[0] = "Bearer new"
+        monkeypatch.setenv("AIRFLOW_CONN_GPU", connection(server.url, {"token": "new"}))
+        api.interrupt()
+        while not waiting.done() and "Bearer new" not in server.authorizations:
+            await asyncio.sleep(0.01)
+        api.put("train", {"Complete": "True"})
+        assert (await waiting)["status"] == "reached"
 
 
 async def test_over_the_wire_from_an_airflow_connection_to_the_event_and_the_kill(

@@ -218,13 +218,17 @@ class SkyClusterTrigger(BaseTrigger):
         from skyoperator_provider.async_api import connected, key_of  # noqa: PLC0415 - it loads Kubernetes; parsing a DAG must not
         from skyoperator_provider.hooks.skycluster import AsyncSkyClusterHook  # noqa: PLC0415 - likewise
 
-        hook = AsyncSkyClusterHook(conn_id=self.kubernetes_conn_id, config_file=self.config_file)
+        def new_hook() -> AsyncSkyClusterHook:
+            """A hook keeps what it has read, and a client that is made because of a 401 is to have what the connection says by now."""
+            return AsyncSkyClusterHook(conn_id=self.kubernetes_conn_id, config_file=self.config_file)
+
+        hook = new_hook()
         async with hook.get_conn() as client:
             # cncf's hook asks a program of the kubeconfig (aws, gke) for a new token whenever it makes a client.
             is_renewed = getattr(hook, "_is_exec_auth", None)
             renewed_by = f"{self.kubernetes_conn_id}\n{self.config_file}" if is_renewed else ""
             key = key_of(client.configuration, self.namespace, renewed_by=renewed_by)
-        return Source(key, lambda: connected(hook.get_conn()))
+        return Source(key, lambda: connected(new_hook().get_conn()))
 
     @asynccontextmanager
     async def _subscribed(self) -> AsyncIterator[Subscription]:

@@ -531,7 +531,8 @@ async def test_without_an_answer_of_airflow_nothing_is_deleted(
     asked = states(monkeypatch, this, "error")
     await this.on_kill()
     assert (len(asked), api.calls["delete"]) == (3, 0)
-    assert logged[-1] == "WARNING SkyCluster ml/train is left alone: its own deadline ends it, if nobody waits for it"
+    (line,) = logged
+    assert line.startswith("WARNING Can't tell whether the task was killed (RuntimeError('the API server is away'))")
 
 
 @pytest.mark.parametrize("zone", [UTC, None])

@@ -257,13 +257,17 @@ class SkyClusterTrigger(BaseTrigger):
             await self.on_kill()
 
     async def _is_killed(self) -> bool:
+        failure: Exception | None = None
         for _ in range(STATE_ATTEMPTS):
             try:
                 return await self.safe_to_cancel()
-            except Exception:
-                self.log.warning("Can't tell whether the task was killed", exc_info=True)
+            except Exception as error:  # noqa: BLE001 - what asking Airflow raises differs by its version
+                failure = error
             await asyncio.sleep(KILL_PAUSE_SECONDS)
-        self.log.warning("SkyCluster %s/%s is left alone: its own deadline ends it, if nobody waits for it", self.namespace, self.name)
+        self.log.warning(
+            "Can't tell whether the task was killed (%r). SkyCluster %s/%s is left alone: its own deadline ends it, if nobody waits for it",
+            *(failure, self.namespace, self.name),
+        )
         return False
 
     @property

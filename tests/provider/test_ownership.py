@@ -163,6 +163,49 @@ def test_a_clear_deletes_the_older_series_and_nobody_elses(api: MemoryApi) -> No
     assert api.deletions == [old["metadata"]["uid"]]
 
 
+@pytest.mark.parametrize("is_leaving", [False, True])
+def test_a_worker_that_wakes_after_a_clear_leaves_the_new_run_alone(api: MemoryApi, is_leaving: bool) -> None:
+    """It was cut off before its first call, declared dead, and the task was cleared: the series under its own name is empty."""
+    new = run_try(api, replace(IDENTITY, series=1), 2)
+    if is_leaving:
+        api.delete(NAMESPACE, new["metadata"]["name"])
+        api.deletions.clear()
+    with pytest.raises(SkyClusterError, match="belongs to try 2 by now; this is try 1") as caught:
+        run_try(api)
+    assert caught.value.reason == "Overtaken"
+    assert not api.deletions
+    assert len(api.creations) == 1
+
+
+def test_what_an_older_series_left_is_deleted_as_it_was_read(api: MemoryApi) -> None:
+    """A later try takes it over between the list and the deletion."""
+    run_try(api)
+
+    def adopts(call: Call) -> None:
+        if call.verb == "delete":
+            api.on_call = lambda _: None
+            api.annotate(NAMESPACE, IDENTITY.name, {OWNER_TRY: "3"})
+
+    api.on_call = adopts
+    with pytest.raises(SkyClusterError, match="belongs to try 3 by now"):
+        run_try(api, replace(IDENTITY, series=1), 2)
+    assert not api.deletions
+    assert len(api.creations) == 1
+
+
+def test_an_older_series_that_the_controller_writes_to_is_deleted_all_the_same(api: MemoryApi) -> None:
+    old = run_try(api)
+
+    def writes(call: Call) -> None:
+        if call.verb == "delete":
+            api.on_call = lambda _: None
+            api.set_conditions(IDENTITY.name, Ready="True")
+
+    api.on_call = writes
+    run_try(api, replace(IDENTITY, series=1), 2)
+    assert api.deletions == [old["metadata"]["uid"]]
+
+
 def test_retries_that_were_edited_move_the_series_down_and_leave_no_second_object(api: MemoryApi) -> None:
     run_try(api, replace(IDENTITY, series=0))
     run_try(api, replace(IDENTITY, series=-1), 2)
@@ -377,6 +420,8 @@ class Lives(RuleBasedStateMachine):
         self.allowed: dict[int, int] = {}
         """By series: how many launches there may have been."""
         self.is_settled = True
+        self.tries: list[tuple[int, int]] = []
+        """The series and the number of each try that there was."""
 
     def launches(self) -> list[int]:
         """The series of each object that there ever was."""
@@ -393,6 +438,7 @@ class Lives(RuleBasedStateMachine):
     @rule(at=st.integers(1, 9), fault=st.sampled_from(["none", "died before", "died after", "lost", "refused"]))
     def try_again(self, at: int, fault: str) -> None:
         self.number += 1
+        self.tries.append((self.series, self.number))
         before = self.own
         if before is None or is_over(before):
             self.allowed[self.series] = self.launches().count(self.series) + 1
@@ -409,6 +455,27 @@ class Lives(RuleBasedStateMachine):
         except (Died, ApiError):
             pass
         self.api.faults = {}
+
+    @precondition(lambda self: len(self.tries) > 1)
+    @rule(which=st.integers(0, 50))
+    def an_old_try_wakes(self, which: int) -> None:
+        """It was cut off before its first call. Where nothing tells it of a later try it may make an object; it takes and deletes none."""
+        series, number = self.tries[:-1][which % (len(self.tries) - 1)]
+        later = {body["metadata"]["uid"] for body in self.api.objects.values() if int(owner_try(body)) > number}
+        live = {body["metadata"]["uid"] for body in self.api.live()}
+        before = self.api.objects.get((NAMESPACE, replace(IDENTITY, series=series).name))
+        if before is None or is_over(before):
+            self.allowed[series] = max(self.allowed.get(series, 0), self.launches().count(series) + 1)
+        count = len(self.api.creations)
+        try:
+            body = run_try(self.api, replace(IDENTITY, series=series), number)
+            assert not later
+            self.kills.append(kill_of(self.api, body, number))
+        except SkyClusterError as error:
+            assert error.reason == "Overtaken"
+            assert later
+            assert len(self.api.creations) == count
+        assert later & live <= {body["metadata"]["uid"] for body in self.api.live()}
 
     @rule()
     def clear(self) -> None:

@@ -85,7 +85,7 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
 
     @contextmanager
     def _letting_go(self, context: Context) -> Iterator[None]:
-        """Delete the object on every way out that is a failure. AirflowTaskTimeout is no Exception."""
+        """Delete the object on every way out that is a failure, unless it is kept. AirflowTaskTimeout is no Exception."""
         try:
             yield
         except TaskDeferred:
@@ -93,6 +93,10 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
         except BaseException as error:
             if self._is_discarded_after(error):
                 self._discard(context)
+            elif not self._is_killed:
+                # Airflow calls on_kill once more after an execution_timeout has come out of execute (task_runner.py,
+                # _run_execute_callable), and what is kept here is not for it to delete.
+                self._killer = None
             raise
 
     def _is_discarded_after(self, error: BaseException) -> bool:  # noqa: ARG002 - others decide by it

@@ -174,9 +174,16 @@ class Owner:
                 self._sleep(_PAUSE_SECONDS)
         return False
 
-    def mark_collected(self, target: Target) -> None:
-        """Write down that the result was taken, so that no later try takes it for its own."""
-        self._objects.annotate(target.namespace, target.name, {COLLECTED: "true"}, uid=target.uid)
+    def mark_collected(self, target: Target) -> bool:
+        """Write down that the result was taken, so that no later try takes it for its own. Tell whether it is this try's still."""
+        while (body := self.find()) is not None and body["metadata"]["uid"] == target.uid:
+            try:
+                self._annotate(body, {COLLECTED: "true"})
+            except ChangedError:
+                self._sleep(_PAUSE_SECONDS)
+            else:
+                return True
+        return False
 
     def _repeat(self, deadline: float, step: Callable[[], T | None]) -> T:
         """Return what the step returns, once it returns something. What changed between two calls of it is read again."""
@@ -229,8 +236,13 @@ class Owner:
             self._log.info("Taking over %s from try %s", target, owner_try(found))
         if differing := specs_differ(found, manifest):
             self._log.warning("%s differs in %s from what this try would make. It is left as it is.", target, ", ".join(differing))
-        body = self._objects.annotate(target.namespace, target.name, {OWNER_TRY: self._owner_try}, uid=target.uid)
+        body = self._annotate(found, {OWNER_TRY: self._owner_try})
         return None if is_leaving(body) else body
+
+    def _annotate(self, body: Body, annotations: Mapping[str, str]) -> Body:
+        """Annotate the object as it was read: whose it is may have changed since. Raises ChangedError."""
+        target, version = Target.of(body), body["metadata"].get("resourceVersion")
+        return self._objects.annotate(target.namespace, target.name, annotations, uid=target.uid, resource_version=version)
 
     def _await_gone(self, found: Body, deadline: float, poll_seconds: float) -> None:
         target = Target.of(found)

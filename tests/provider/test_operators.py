@@ -660,6 +660,26 @@ def test_a_failure_to_clean_up_spoils_no_result(api: MemoryApi, verb: str, monke
     assert value == 41
 
 
+@pytest.mark.parametrize("verb", ["result", "annotate", "delete"])
+def test_a_try_that_was_overtaken_cleans_nothing_up(api: MemoryApi, verb: str) -> None:
+    """It was cut off after the job's end, and the next try is about to take the result."""
+    ends(api, result=b"41", Complete="True")
+    happens = api.on_call
+
+    def on_call(call: Call) -> None:
+        if call.verb == verb:
+            api.on_call = lambda _: None
+            api.annotate(NAMESPACE, call.name, {OWNER_TRY: "2"})
+        happens(call)
+
+    api.on_call = on_call
+    value, _ = run(one_step(result_path="/tmp/result.json"))
+    assert value == 41
+    assert not api.deletions
+    if verb != "delete":
+        assert COLLECTED not in only(api)["metadata"]["annotations"]
+
+
 # Logs and delete.
 
 

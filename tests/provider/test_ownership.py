@@ -248,6 +248,49 @@ def test_one_that_begins_to_leave_while_it_is_adopted_is_not_adopted(api: Memory
     assert len(api.live()) == 1
 
 
+def taken_over_at(api: MemoryApi, verb: str, by: str) -> None:
+    """A later try takes the object over just before that call."""
+
+    def adopts(call: Call) -> None:
+        if call.verb == verb:
+            api.on_call = lambda _: None
+            api.annotate(NAMESPACE, IDENTITY.name, {OWNER_TRY: by})
+
+    api.on_call = adopts
+
+
+def test_one_that_a_later_try_adopts_at_the_same_moment_is_the_later_trys(api: MemoryApi) -> None:
+    run_try(api)
+    taken_over_at(api, "annotate", by="3")
+    with pytest.raises(SkyClusterError, match="belongs to try 3 by now; this is try 2"):
+        run_try(api, owner_try=2)
+    assert owner_try(api.objects[NAMESPACE, IDENTITY.name]) == "3"
+
+
+def test_one_that_the_controller_writes_to_at_the_same_moment_is_adopted(api: MemoryApi) -> None:
+    first = run_try(api)
+
+    def writes(call: Call) -> None:
+        if call.verb == "annotate":
+            api.on_call = lambda _: None
+            api.set_conditions(IDENTITY.name, Ready="True")
+
+    api.on_call = writes
+    second = run_try(api, owner_try=2)
+    assert (second["metadata"]["uid"], owner_try(second)) == (first["metadata"]["uid"], "2")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_only_who_has_it_collects(api: MemoryApi, at_once: bool) -> None:
+    body = run_try(api)
+    if at_once:
+        taken_over_at(api, "annotate", by="2")
+    else:
+        run_try(api, owner_try=2)
+    assert not owner_of(api).mark_collected(Target.of(body))
+    assert COLLECTED not in api.objects[NAMESPACE, IDENTITY.name]["metadata"]["annotations"]
+
+
 @pytest.mark.parametrize("ending", [{}, {"Failed": "True"}, {"Complete": "True"}])
 def test_a_worker_that_comes_back_from_the_dead_takes_nothing(api: MemoryApi, ending: dict[str, str]) -> None:
     run_try(api)

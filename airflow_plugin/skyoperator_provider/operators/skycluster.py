@@ -131,11 +131,11 @@ class SkyClusterOperator(SkyClusterMakingOperator):
         return value
 
     def _clean_up(self, context: Context, target: Target) -> None:
-        """Put away what has done its work. That this can't be done now spoils no result: the object has a time to live."""
+        """Put away what has done its work, unless a later try has it. A failure to do so spoils no result: the object has a time to live."""
+        owner = self._owner(context)
         try:
-            self._owner(context).mark_collected(target)
-            if self.on_finish_action != "keep":
-                self.hook.delete(target.namespace, target.name, uid=target.uid)
+            if owner.mark_collected(target) and self.on_finish_action != "keep":
+                owner.discard()
         except ApiError as error:
             self.log.warning("%s could not be deleted; it goes when its ttlSecondsAfterFinished is over. %s", target, error)
 

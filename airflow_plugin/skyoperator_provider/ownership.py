@@ -165,9 +165,13 @@ class Owner:
             return None
         return body
 
-    def discard(self) -> bool:
-        """Delete the object, unless another try has taken it over. Tell whether there was something to delete."""
-        while (body := self.find()) is not None and not is_leaving(body):
+    def discard(self, *, spares_results: bool = False) -> bool:
+        """Delete the object, unless a later try has it. Tell whether there was something to delete.
+
+        An older try's counts as well: its worker may have died, and this try have failed before it took it over. With spares_results one
+        stays that came to a good end and whose result nobody has taken: the next try takes it.
+        """
+        while (body := self._unclaimed()) is not None and not (spares_results and next_step(body, self.identity) is Step.COLLECT):
             try:
                 return self._delete(body)
             except ChangedError:
@@ -184,6 +188,14 @@ class Owner:
             else:
                 return True
         return False
+
+    def _unclaimed(self) -> Body | None:
+        """Return the object of this series, unless it is a later try's, or leaving."""
+        body = self._objects.read(self._namespace, self.identity.name)
+        if body is None or not self.identity.owns(body) or is_leaving(body):
+            return None
+        holder = owner_try(body) or ""
+        return body if holder.isdecimal() and int(holder) <= int(self._owner_try) else None
 
     def _repeat(self, deadline: float, step: Callable[[], T | None]) -> T:
         """Return what the step returns, once it returns something. What changed between two calls of it is read again."""

@@ -302,6 +302,47 @@ def test_execution_timeout_deletes(api: MemoryApi) -> None:
     assert api.deletions == [uid(api)]
 
 
+@pytest.mark.parametrize("make", [create, one_step])
+def test_what_a_worker_that_died_left_is_deleted_if_the_next_try_cannot_begin(api: MemoryApi, make: Callable[..., Any]) -> None:
+    """The DAG was edited meanwhile, so that it never comes to take it over."""
+    deferred(make(deferrable=True))
+    with pytest.raises(AirflowFailException):
+        run(make(task={"apiVersion": "v1"}), try_number=2)
+    assert api.deletions == [uid(api)]
+
+
+@pytest.mark.parametrize("make", [create, one_step])
+def test_what_a_worker_that_died_left_is_deleted_if_the_next_try_is_killed_before_it_has_it(
+    api: MemoryApi, make: Callable[..., Any]
+) -> None:
+    deferred(make(deferrable=True))
+    operator = make()
+
+    def kills(call: Call) -> None:
+        if call.verb == "list":
+            operator.on_kill()
+
+    api.on_call = kills
+    with pytest.raises(SkyClusterError, match="killed"):
+        run(operator, try_number=2)
+    assert api.deletions == [uid(api)]
+
+
+def test_the_result_that_a_worker_that_died_left_outlives_a_try_that_cannot_look(api: MemoryApi) -> None:
+    deferred(one_step(deferrable=True))
+    name = only(api)["metadata"]["name"]
+    api.set_job(name)
+    api.set_conditions(name, Complete="True")
+    api.results[uid(api)] = RemoteResult("present", b"41", "")
+    api.faults[len(api.calls) + 1] = refused()
+    with pytest.raises(ApiError):
+        run(one_step(result_path="/tmp/result.json"), try_number=2)
+    assert not api.deletions
+    value, _ = run(one_step(result_path="/tmp/result.json"), try_number=3)
+    assert value == 41
+    assert len(api.creations) == 1
+
+
 def test_a_timeout_before_the_answer_to_create_deletes_too(api: MemoryApi) -> None:
     make = api.create
 

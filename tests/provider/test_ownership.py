@@ -317,7 +317,37 @@ def test_discard_deletes_what_is_this_trys(api: MemoryApi) -> None:
     assert api.deletions == [body["metadata"]["uid"]]
 
 
-def test_discard_leaves_another_trys(api: MemoryApi) -> None:
+def test_discard_deletes_what_an_older_try_left_that_died(api: MemoryApi) -> None:
+    """Its successor failed before it had taken it over."""
+    body = run_try(api, owner_try=9)
+    assert owner_of(api, owner_try=10).discard()
+    assert api.deletions == [body["metadata"]["uid"]]
+
+
+@pytest.mark.parametrize(
+    ("identity", "owner"),
+    [(replace(IDENTITY, series=1), "1"), (replace(IDENTITY, deployment="dev"), "1"), (IDENTITY, "one"), (IDENTITY, "")],
+)
+def test_discard_leaves_what_is_not_known_to_be_this_series(api: MemoryApi, identity: Identity, owner: str) -> None:
+    body = manifest_of(identity)
+    body["metadata"]["name"] = IDENTITY.name
+    body["metadata"]["annotations"][OWNER_TRY] = owner
+    api.create(body)
+    assert not owner_of(api, owner_try=2).discard()
+    assert not api.deletions
+
+
+@pytest.mark.parametrize("is_collected", [True, False])
+def test_discard_spares_a_result_if_told_that_nobody_has_taken(api: MemoryApi, is_collected: bool) -> None:
+    body = run_try(api)
+    api.set_conditions(IDENTITY.name, Complete="True")
+    if is_collected:
+        owner_of(api).mark_collected(Target.of(body))
+    assert owner_of(api, owner_try=2).discard(spares_results=True) is is_collected
+    assert bool(api.deletions) is is_collected
+
+
+def test_discard_leaves_a_later_trys(api: MemoryApi) -> None:
     run_try(api)
     run_try(api, owner_try=2)
     assert not owner_of(api, owner_try=1).discard()
@@ -516,6 +546,18 @@ class Lives(RuleBasedStateMachine):
             body = run_try(self.api, replace(IDENTITY, series=series), number)
             self.kills.append(kill_of(self.api, body, number))
         assert later & live <= {body["metadata"]["uid"] for body in self.api.live()}
+
+    @precondition(lambda self: self.tries)
+    @rule(which=st.integers(0, 50), spares_results=st.booleans())
+    def some_try_fails(self, which: int, spares_results: bool) -> None:
+        series, number = self.tries[which % len(self.tries)]
+        others = {
+            body["metadata"]["uid"]
+            for body in self.api.live()
+            if int(owner_try(body)) > number or body["metadata"]["annotations"][f"{PREFIX}/series"] != str(series)
+        }
+        owner_of(self.api, replace(IDENTITY, series=series), number).discard(spares_results=spares_results)
+        assert others <= {body["metadata"]["uid"] for body in self.api.live()}
 
     @rule()
     def clear(self) -> None:

@@ -91,9 +91,8 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
         except TaskDeferred:
             raise
         except BaseException as error:
-            if self._is_discarded_after(error):
-                self._discard(context)
-            elif not self._is_killed:
+            is_settled = not self._is_discarded_after(error) or self._discard(context, error)
+            if is_settled and not self._is_killed:
                 # Airflow calls on_kill once more after an execution_timeout has come out of execute (task_runner.py,
                 # _run_execute_callable), and what is kept here is not for it to delete.
                 self._killer = None
@@ -102,12 +101,19 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
     def _is_discarded_after(self, error: BaseException) -> bool:  # noqa: ARG002 - others decide by it
         return not self._is_killed or self.on_kill_action == "delete"
 
-    def _discard(self, context: Context) -> None:
+    def _spares_results_after(self, error: BaseException) -> bool:  # noqa: ARG002 - others decide by it
+        """Tell whether an object is not deleted that came to a good end unseen."""
+        return False
+
+    def _discard(self, context: Context, cause: BaseException) -> bool:
+        """Delete the object if it is this try's to delete; tell whether that is settled."""
         try:
-            if self._owner(context).discard():
+            if self._owner(context).discard(spares_results=self._spares_results_after(cause)):
                 self.log.info("The task failed, so its SkyCluster is deleted")
         except Exception as error:  # noqa: BLE001 - the task's own failure is the one to be told of
             self.log.warning("The task failed, and its SkyCluster could not be deleted; it ends by its own deadline. %s", error)
+            return False
+        return True
 
     def _owner(self, context: Context) -> Owner:
         identity, owner_try = self._identity(context), context["ti"].try_number

@@ -755,6 +755,17 @@ def test_logs_finds_its_object(api: MemoryApi, by: str) -> None:
     assert not api.deletions
 
 
+def test_logs_do_not_take_one_map_index_for_all(api: MemoryApi) -> None:
+    values = [made(api, map_index=index) for index in range(2)]
+    for value, condition in zip(values, ("Failed", "Complete"), strict=True):
+        api.set_conditions(value["name"], **{condition: "True"})
+    with pytest.raises(AirflowFailException, match="map indexes 0, 1"):
+        run(logs(cluster_task_id="fit"))
+    assert run(logs(cluster_task_id="fit"), map_index=1)[0] == values[1]
+    with pytest.raises(SkyClusterError, match="FailedReason"):
+        run(logs(cluster_task_id="fit"), map_index=0)
+
+
 def test_logs_fails_with_the_job_and_keeps_the_object(api: MemoryApi) -> None:
     value = made(api)
     ends(api, b"boom\n", number=2, Failed=("True", "JobFailed", "exit 3"))

@@ -5,6 +5,7 @@ What kills a task, and what is done about the object then:
     fails, or runs out of time         the worker deletes it on its way out
     killed while a worker runs it      on_kill, in the worker: one DELETE
     killed while it is deferred        the trigger: see triggers/skycluster.py
+    marked after the trigger's event   nobody: no worker has it yet, and no trigger any more; the object ends by its own deadline
     out of time while it is deferred   the trigger says so, or else Airflow resumes the task only to fail: resume_execution
     the worker or the machine dies     the next try finds the object by its name; if there is none, the object ends by its own deadline
 """

@@ -48,6 +48,10 @@ class ApiError(SkyClusterError):
         """The HTTP status; None if there was no answer."""
 
 
+class OutOfSightError(SkyClusterError):
+    """Nobody can tell how a job fares. It is no sign that it fares badly, so its object is left for the next try to take over."""
+
+
 class ObjectExistsError(ApiError):
     """There is an object of that name. It may be our own, if the answer to its making was lost: read it."""
 

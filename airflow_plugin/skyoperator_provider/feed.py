@@ -196,10 +196,11 @@ class Feed:
 
     async def api(self) -> SkyClusterApi:
         """Return the client, as soon as there is one. Raises ApiError once the feed has given up."""
-        await self._has_api_or_error.wait()
-        if self._error is not None:
-            raise _anew(self._error)
-        assert self._api is not None
+        while self._api is None:
+            # Who is woken may find that it is gone again.
+            await self._has_api_or_error.wait()
+            if self._error is not None:
+                raise _anew(self._error)
         return self._api
 
     async def read(self, subscription: Subscription) -> None:

@@ -18,7 +18,8 @@ LAST_LINES: Final = 20
 _END_SECONDS: Final = 45
 """For how long the end of a log is waited for after its job's: the log process comes by every 30 s (docs/logs.md, logs.intervalSeconds)."""
 
-_PATIENCE_SECONDS: Final = 600
+PATIENCE_SECONDS: Final = 600
+"""How long an API server may be away."""
 
 Body = dict[str, Any]
 
@@ -116,6 +117,26 @@ class LogStream:
             self._log.warning("The log of %s is not whole: %s", self._target, piece.message)
 
 
+class Patience:
+    """A job of hours is not given up for an API server that is away for some minutes."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._away_since: float | None = None
+
+    def bear(self, error: ApiError) -> None:
+        """Raises what does not pass by itself, or has not passed for too long."""
+        now = self._clock()
+        self._away_since = now if self._away_since is None else self._away_since
+        passes = error.status is None or error.status == HTTPStatus.TOO_MANY_REQUESTS or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        if not passes or now - self._away_since > PATIENCE_SECONDS:
+            raise error
+
+    def renew(self) -> None:
+        """Take in that there was an answer."""
+        self._away_since = None
+
+
 class Follower:
     """Waits for one object, in a worker's slot."""
 
@@ -138,7 +159,7 @@ class Follower:
         self._clock = clock
         self._sleep = sleep
         self._said = ""
-        self._away_since: float | None = None
+        self._patience = Patience(clock=clock)
 
     def wait(self, wait_for: WaitFor, stream: LogStream | None = None) -> Verdict:
         """Return how it ended, with the log printed that far. There is no deadline here: execution_timeout interrupts it.
@@ -156,23 +177,15 @@ class Follower:
         try:
             body = self._source.read(self._target.namespace, self._target.name)
         except ApiError as error:
-            self._bear(error)
+            self._patience.bear(error)
+            self._log.warning("%s can't be looked at now, and is waited for all the same. %s", self._target, error)
             return None
-        self._away_since = None
+        self._patience.renew()
         self._tell(body)
         if stream is not None:
             stream.turn_to(attempt_of(body))
             stream.advance()
         return verdict(body, wait_for, uid=self._target.uid)
-
-    def _bear(self, error: ApiError) -> None:
-        """A job of hours is not given up for an API server that is away for some minutes. Raises what does not pass by itself."""
-        now = self._clock()
-        self._away_since = now if self._away_since is None else self._away_since
-        passes = error.status is None or error.status == HTTPStatus.TOO_MANY_REQUESTS or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        if not passes or now - self._away_since > _PATIENCE_SECONDS:
-            raise error
-        self._log.warning("%s can't be looked at now, and is waited for all the same. %s", self._target, error)
 
     def drain(self, stream: LogStream) -> None:
         """Print the rest of the log of a job that has ended. Its end comes some seconds after the job's."""

@@ -19,6 +19,8 @@ TASK_LABEL: Final = f"{PREFIX}/task"
 """The same for every series of one task instance."""
 OWNER_TRY: Final = f"{PREFIX}/owner-try"
 """The try that the object belongs to now; who kills another try's object has come too late."""
+RESUMED: Final = f"{PREFIX}/resumed-by-try"
+"""The try that goes on in a worker, after its trigger: from then on no trigger deletes the object, however late one is told of a kill."""
 COLLECTED: Final = f"{PREFIX}/collected"
 """The result was taken; the next try of this task instance wants a run of its own."""
 

@@ -13,8 +13,12 @@ from typing import Any
 
 import pytest
 import yaml
+from airflow.providers.cncf.kubernetes.hooks import kubernetes as async_hook_module
 from hypothesis import example, given
 from hypothesis import strategies as st
+from kubernetes.config import incluster_config
+from kubernetes_asyncio.config import incluster_config as async_incluster_config
+from kubernetes_asyncio.config import kube_config as async_kube_config
 from skyoperator_provider.errors import ApiError, ChangedError, ObjectExistsError, SkyClusterRejectedError
 from skyoperator_provider.hooks.api import RETRY_AFTER_LIMIT_SECONDS, Answer
 from skyoperator_provider.hooks.requests import needed_rights
@@ -628,3 +632,61 @@ async def test_triggers_take_a_config_dict(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps({"conn_type": "kubernetes"}))
     async with AsyncSkyClusterHook(config_dict=kubeconfig("http://127.0.0.1:3")).get_conn() as client:
         assert client.configuration.host == "http://127.0.0.1:3"
+
+
+@pytest.fixture
+def pod(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A pod's service account, for both clients, and no kubeconfig."""
+    token, authority = tmp_path / "token", tmp_path / "ca.crt"
+    token.write_text("the-pods-token")
+    authority.write_text("a certificate")
+    for config in (incluster_config, async_incluster_config):
+        monkeypatch.setattr(config, "SERVICE_TOKEN_FILENAME", str(token))
+        monkeypatch.setattr(config, "SERVICE_CERT_FILENAME", str(authority))
+    monkeypatch.setattr(async_kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    monkeypatch.setattr(async_hook_module, "_TimeoutAsyncK8sApiClient", Client)
+    return token
+
+
+class Client:
+    """A client that reads no certificate."""
+
+    def __init__(self, configuration: Any) -> None:
+        self.configuration = configuration
+
+    async def close(self) -> None:
+        pass
+
+
+EMPTY_FORM = {"in_cluster": False, "kube_config_path": "", "kube_config": "", "cluster_context": ""}
+
+
+@pytest.mark.parametrize("extra", [{}, EMPTY_FORM, {"in_cluster": True}], ids=["nothing", "an empty form", "in_cluster"])
+async def test_in_a_pod_triggers_are_the_pod_as_workers_are(pod: Path, monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any]) -> None:
+    """Bug: create works, and then its trigger says "Invalid kube-config file"."""
+    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps({"conn_type": "kubernetes", "extra": extra}))
+    async with AsyncSkyClusterHook().get_conn() as client:
+        assert client.configuration.host == "https://10.0.0.1:443"
+        assert client.configuration.api_key == {"BearerToken": "Bearer the-pods-token"}
+        assert client.configuration.refresh_api_key_hook is not None
+
+
+async def test_in_a_pod_what_a_connection_says_counts(pod: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    connect(monkeypatch, "http://127.0.0.1:4")
+    async with AsyncSkyClusterHook().get_conn() as client:
+        assert client.configuration.host == "http://127.0.0.1:4"
+    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps({"conn_type": "kubernetes"}))
+    async with AsyncSkyClusterHook(config_dict=kubeconfig("http://127.0.0.1:5")).get_conn() as client:
+        assert client.configuration.host == "http://127.0.0.1:5"
+
+
+async def test_without_a_service_account_it_is_the_default_kubeconfig(pod: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
+    file = tmp_path / "config"
+    file.write_text(json.dumps(kubeconfig("http://127.0.0.1:6")))
+    monkeypatch.setattr(async_kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(file))
+    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps({"conn_type": "kubernetes"}))
+    async with AsyncSkyClusterHook().get_conn() as client:
+        assert client.configuration.host == "http://127.0.0.1:6"

@@ -16,7 +16,7 @@ from airflow.sdk.log import mask_secret
 from skyoperator_provider import links
 from skyoperator_provider.errors import ApiError, ResultLostError, SkyClusterError, SkyClusterRejectedError
 from skyoperator_provider.hooks.skycluster import RemoteResult
-from skyoperator_provider.identity import COLLECTED, OWNER_TRY
+from skyoperator_provider.identity import COLLECTED, OWNER_TRY, RESUMED
 from skyoperator_provider.operators import base
 from skyoperator_provider.operators.skycluster import (
     SkyClusterCreateOperator,
@@ -442,7 +442,6 @@ def test_create_goes_on_when_it_was_reached(api: MemoryApi) -> None:
         ("gone", "Deleted", SkyClusterError),
         ("missing", "NotFound", SkyClusterError),
         ("timeout", "DeadlineExceeded", SkyClusterError),
-        ("error", "Forbidden", SkyClusterError),
     ],
 )
 @pytest.mark.parametrize("make", [create, one_step])
@@ -455,6 +454,78 @@ def test_each_bad_event_fails_and_deletes(
         run(make(deferrable=True), event=said(status, reason, "why it is so", of=body))
     assert caught.value.reason == reason  # type: ignore[attr-defined]
     assert api.deletions == [body["metadata"]["uid"]]
+
+
+def lost(*, of: Body, **more: Any) -> Body:
+    return said("error", "ApiError", "kube-apiserver was away", of=of, **more)
+
+
+@pytest.mark.parametrize("make", [create, one_step])
+def test_what_goes_on_out_of_a_triggers_sight_is_waited_for_again(api: MemoryApi, make: Callable[..., Any]) -> None:
+    """Bug: kube-apiserver is away for eight minutes, and each deferred job is deleted."""
+    deferred(make(deferrable=True, execution_timeout=timedelta(hours=1)))
+    until = datetime.now(UTC).timestamp() + 100
+    event = lost(of=only(api), log_offset_bytes=77, log_attempt=2, deadline_epoch_seconds=until, times_lost=1)
+    with pytest.raises(TaskDeferred) as caught:
+        run(make(deferrable=True, execution_timeout=timedelta(hours=1)), event=event)
+    again = caught.value.trigger.serialize()[1]
+    assert again["deadline_epoch_seconds"] == pytest.approx(until, abs=1)
+    assert (again["uid"], again["log_offset_bytes"], again["log_attempt"], again["times_lost"]) == (uid(api), 77, 2, 2)
+    assert caught.value.timeout is not None
+    assert caught.value.timeout.total_seconds() == pytest.approx(160, abs=60)
+    assert not api.deletions
+    assert RESUMED not in only(api)["metadata"]["annotations"], "its next trigger could not delete it"
+
+
+@pytest.mark.parametrize("make", [create, one_step])
+def test_what_ended_out_of_a_triggers_sight_ends_its_task(api: MemoryApi, make: Callable[..., Any]) -> None:
+    deferred(make(deferrable=True))
+    body = only(api)
+    api.set_conditions(body["metadata"]["name"], Failed=("True", "NoCapacity", "no GPU"))
+    with pytest.raises(SkyClusterError, match="no GPU"):
+        run(make(deferrable=True), event=lost(of=body))
+    assert api.deletions == [body["metadata"]["uid"]]
+
+
+@pytest.mark.parametrize("kind", ["reached", "gone"])
+def test_a_worker_sees_what_its_trigger_did_not(api: MemoryApi, kind: str) -> None:
+    deferred(create(deferrable=True))
+    body = only(api)
+    if kind == "gone":
+        api.objects.clear()
+        with pytest.raises(SkyClusterError, match="not there any more"):
+            run(create(deferrable=True), event=lost(of=body))
+        return
+    api.set_conditions(body["metadata"]["name"], Ready="True")
+    assert run(create(deferrable=True), event=lost(of=body))[0]["uid"] == body["metadata"]["uid"]
+
+
+@pytest.mark.parametrize("cause", ["the worker is blind too", "it was lost too often"])
+@pytest.mark.parametrize("make", [create, one_step])
+@pytest.mark.parametrize("retries", [1, 0])
+def test_what_nobody_can_see_is_left_to_the_next_try_if_there_is_one(
+    api: MemoryApi, make: Callable[..., Any], cause: str, retries: int
+) -> None:
+    deferred(make(deferrable=True, retries=retries))
+    body = only(api)
+    if cause == "the worker is blind too":
+        api.faults[len(api.calls) + 1] = refused()
+    with pytest.raises(SkyClusterError, match="nobody can tell how it fares"):
+        run(make(deferrable=True, retries=retries), event=lost(of=body, times_lost=0 if api.faults else 3))
+    assert bool(api.deletions) == (retries == 0)
+    if retries:
+        deferred(make(deferrable=True, retries=retries), try_number=2)
+        assert [made["metadata"]["uid"] for made in api.live()] == [body["metadata"]["uid"]]
+
+
+def test_a_kill_while_nobody_can_see_deletes_all_the_same(api: MemoryApi) -> None:
+    deferred(create(deferrable=True, retries=1))
+    operator = create(deferrable=True, retries=1)
+    api.faults[len(api.calls) + 1] = refused()
+    api.on_call = lambda call: operator.on_kill()
+    with pytest.raises(SkyClusterError):
+        run(operator, event=lost(of=only(api)))
+    assert api.deletions
 
 
 @pytest.mark.parametrize("make", [create, one_step])
@@ -559,9 +630,27 @@ def test_a_task_that_goes_on_after_its_trigger_can_be_killed_too(
     monkeypatch.setattr(operator, "_expect_reached", lambda *_: operator.on_kill())
     api.on_call = calls.append
     run(operator, event=said("reached", of=only(api)))
-    assert calls[0].verb == "read"
-    assert calls[0].details["timeout"] is None
+    assert calls[0].verb == "annotate"
     assert next(call.details["timeout"] for call in calls if call.verb == "delete") == 3
+
+
+@pytest.mark.parametrize("make", [create, one_step])
+def test_who_goes_on_after_the_trigger_says_so_on_the_object(api: MemoryApi, make: Callable[..., Any]) -> None:
+    """Bug: a triggerer that wakes up late can't tell a task that was marked success from one that succeeded, and deletes its cluster."""
+    deferred(make(deferrable=True))
+    assert RESUMED not in only(api)["metadata"]["annotations"]
+    found: list[Any] = []
+    operator = make(deferrable=True)
+    api.on_call = lambda call: found.append(call.details["annotations"]) if call.verb == "annotate" else None
+    run(operator, event=said("reached", of=only(api)))
+    assert found[0] == {RESUMED: "1"}
+
+
+def test_an_object_that_can_not_be_written_does_not_hold_up_its_task(api: MemoryApi) -> None:
+    deferred(create(deferrable=True))
+    api.faults[len(api.calls) + 1] = forbidden()
+    value, _ = run(create(deferrable=True), event=said("reached", of=only(api)))
+    assert value["uid"] == uid(api)
 
 
 # One step.
@@ -644,9 +733,9 @@ def test_a_result_that_cannot_be_had_now_is_kept_for_the_next_try(api: MemoryApi
 
 
 def test_what_is_complete_outlives_a_worker_that_cannot_look_at_it(api: MemoryApi) -> None:
-    """Only the first look fails, so that a deletion would not."""
+    """Only the first calls fail, so that a deletion would not."""
     deferred(one_step(deferrable=True))
-    at_read(api, 1, lambda name: api.faults.update({len(api.calls): refused()}))
+    api.faults |= {len(api.calls) + number: refused() for number in (1, 2)}
     with pytest.raises(ApiError):
         run(one_step(deferrable=True), event=said("reached", of=only(api)))
     assert not api.deletions

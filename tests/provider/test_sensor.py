@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowSensorTimeout, AirflowSkipException, TaskDeferred
 from airflow.sdk.exceptions import AirflowRescheduleException
-from skyoperator_provider.errors import SkyClusterError
+from skyoperator_provider.errors import ApiError, SkyClusterError
+from skyoperator_provider.following import Patience
 from skyoperator_provider.identity import Identity
 from skyoperator_provider.manifest import build
 from skyoperator_provider.operators import base
+from skyoperator_provider.sensors import skycluster as sensor_module
 from skyoperator_provider.sensors.skycluster import SkyClusterSensor
 
 from tests.provider.contexts import context_of
-from tests.provider.memory import NAMESPACE, Call, MemoryApi
+from tests.provider.memory import NAMESPACE, Call, MemoryApi, forbidden, refused
 
 UPSTREAM = Identity("prod", "train", "manual__1", "fit")
 
@@ -174,6 +176,48 @@ def test_rescheduled_pokes_share_one_grace(api: MemoryApi, monkeypatch: pytest.M
         given["ti"].get_first_reschedule_date = lambda _: first
         with pytest.raises(expected):
             operator.execute(given)
+
+
+class Clock:
+    """A time that the test moves on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds = 1000.0
+        monkeypatch.setattr(sensor_module, "Patience", lambda: Patience(clock=lambda: self.seconds))
+
+
+def test_an_api_that_is_away_for_some_minutes_is_borne(api: MemoryApi, made: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: a sensor of hours fails because kube-apiserver was replaced."""
+    clock = Clock(monkeypatch)
+    operator = sensor(cluster=made)
+    context, _ = context_of(operator)
+    for _ in range(3):
+        for _ in range(2):
+            api.faults[len(api.calls) + 1] = refused()
+            assert not operator.poke(context)
+            clock.seconds += 500
+        assert not operator.poke(context), "it was there, so the next outage is another one"
+    api.faults[len(api.calls) + 1] = refused()
+    assert not operator.poke(context)
+    clock.seconds += 601
+    api.faults[len(api.calls) + 1] = refused()
+    with pytest.raises(ApiError):
+        operator.poke(context)
+
+
+def test_the_task_that_made_it_may_be_looked_for_in_vain_too(api: MemoryApi, made: dict[str, str]) -> None:
+    operator = sensor(cluster_task_id="fit")
+    context, _ = context_of(operator)
+    api.faults[len(api.calls) + 1] = refused()
+    assert not operator.poke(context)
+
+
+def test_a_right_that_is_missing_is_not_borne(api: MemoryApi, made: dict[str, str]) -> None:
+    operator = sensor(cluster=made)
+    context, _ = context_of(operator)
+    api.faults[len(api.calls) + 1] = forbidden()
+    with pytest.raises(ApiError):
+        operator.poke(context)
 
 
 def test_soft_fail_skips(api: MemoryApi, made: dict[str, str]) -> None:

@@ -15,21 +15,26 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from aiohttp import web
 from airflow.jobs.triggerer_job_runner import _USER_ACTION_CANCEL_MSG, TriggerRunner
 from airflow.sdk.execution_time import task_runner
 from airflow.serialization.serialized_objects import BaseSerialization
 from airflow.triggers.base import BaseTrigger
 from skyoperator_provider.errors import ApiError
 from skyoperator_provider.feed import Pace
-from skyoperator_provider.identity import OWNER_TRY
+from skyoperator_provider.identity import OWNER_TRY, RESUMED
 from skyoperator_provider.triggers import skycluster as module
 from skyoperator_provider.triggers.skycluster import SkyClusterTrigger
 from skyoperator_provider.watches import Key, Source, watches
 
-from tests.provider.kubernetes_server import served, serving
+from tests.provider.kubernetes_server import served, serving, status_of
 from tests.provider.scripted_api import NAMESPACE, ScriptedApi, until
 
 LOST = ApiError("connection lost")
+TASK_INSTANCE = cast(
+    "Any",
+    SimpleNamespace(id="ti", dag_id="dag", task_id="task", run_id="run", map_index=-1, try_number=1, context_carrier=None),
+)
 
 
 class ScriptedTrigger(SkyClusterTrigger):
@@ -57,6 +62,12 @@ async def _nothing_is_left(api: ScriptedApi) -> AsyncIterator[None]:
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KILL_PAUSE_SECONDS", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _is_marked_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow says so of the task, unless the test has it say something else."""
+    monkeypatch.setattr(task_runner.RuntimeTaskInstance, "get_task_states", staticmethod(lambda **_: {"run": {"task": "failed"}}))
 
 
 @pytest.fixture
@@ -90,6 +101,7 @@ def trigger(api: ScriptedApi, **changes: Any) -> ScriptedTrigger:
     }
     made = ScriptedTrigger(**{**given, **changes})
     made.api = api
+    made.task_instance = TASK_INSTANCE
     return made
 
 
@@ -100,7 +112,10 @@ async def events_of(this: BaseTrigger) -> list[Any]:
 
 async def event_of(this: BaseTrigger) -> dict[str, Any]:
     (event,) = await events_of(this)
-    assert set(event) == {"status", "reason", "message", "name", "namespace", "uid", "log_offset_bytes", "log_attempt"}
+    assert set(event) == {
+        *("status", "reason", "message", "name", "namespace", "uid", "log_offset_bytes", "log_attempt"),
+        *("deadline_epoch_seconds", "times_lost"),
+    }
     assert (event["name"], event["namespace"]) == ("train", NAMESPACE)
     return cast("dict[str, Any]", json.loads(json.dumps(event)))
 
@@ -133,6 +148,7 @@ def test_a_trigger_is_made_again_from_what_it_says_of_itself(uid: str | None) ->
         "log_offset_bytes": 77,
         "log_attempt": 2,
         "logging_interval_seconds": 5.0,
+        "times_lost": 2,
     }
     path, arguments = SkyClusterTrigger(**given).serialize()
     assert arguments == given
@@ -437,6 +453,8 @@ def states(monkeypatch: pytest.MonkeyPatch, this: SkyClusterTrigger, state: str 
         asked.append(question)
         if state == "error":
             raise RuntimeError("the API server is away")
+        if state == "no run":
+            return {}
         return {"run": {"task" if map_index < 0 else f"task_{map_index}": state}}
 
     monkeypatch.setattr(task_runner.RuntimeTaskInstance, "get_task_states", staticmethod(get_task_states))
@@ -444,20 +462,76 @@ def states(monkeypatch: pytest.MonkeyPatch, this: SkyClusterTrigger, state: str 
     return asked
 
 
-@pytest.mark.parametrize("map_index", [-1, 0, 7])
+LEFT = ["failed", "upstream_failed", "success", "skipped", "removed", None, "no run"]
+LIVE = ["deferred", "scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule"]
+
+
+@pytest.mark.parametrize("map_index", [-1, 7])
+@pytest.mark.parametrize("is_told", [True, False], ids=["from 3.3", "below 3.3"])
 @pytest.mark.parametrize(
-    ("state", "is_deleted"), [("failed", True), (None, True), ("running", True), ("deferred", False), ("error", False)]
+    ("state", "is_deleted"), [*((state, True) for state in LEFT), *((state, False) for state in LIVE)], ids=[*map(str, LEFT), *LIVE]
 )
-async def test_below_3_3_the_tasks_state_tells_a_kill_from_a_restart(
-    api: ScriptedApi, logged: list[str], monkeypatch: pytest.MonkeyPatch, state: str | None, is_deleted: bool, map_index: int
+async def test_only_a_task_that_nobody_goes_on_with_was_killed(
+    api: ScriptedApi, logged: list[str], monkeypatch: pytest.MonkeyPatch, state: str | None, is_deleted: bool, is_told: bool, map_index: int
 ) -> None:
-    monkeypatch.setattr(module, "IS_TOLD_OF_KILLS", False)
+    """Bug: a triggerer that stalled, and whose tasks another one took over, deletes the clusters of all of them when it wakes up."""
+    monkeypatch.setattr(module, "IS_TOLD_OF_KILLS", is_told)
     api.put("train", annotations={OWNER_TRY: "1"})
     this = trigger(api)
     asked = states(monkeypatch, this, state, map_index=map_index)
-    await this.cleanup()
+    await (this.on_kill() if is_told else this.cleanup())
     assert ("train" not in api.objects) == is_deleted
     assert asked == [{"dag_id": "dag", "task_ids": ["task"], "run_ids": ["run"], "map_index": map_index}]
+
+
+@pytest.mark.parametrize("is_told", [True, False], ids=["from 3.3", "below 3.3"])
+@pytest.mark.parametrize("state", ["success", "failed"])
+async def test_what_a_worker_went_on_with_is_no_triggers_to_delete(
+    api: ScriptedApi, logged: list[str], monkeypatch: pytest.MonkeyPatch, state: str, is_told: bool
+) -> None:
+    """Bug: another triggerer fired, Create succeeded, and the first triggerer wakes up and deletes the cluster of the tasks that follow."""
+    monkeypatch.setattr(module, "IS_TOLD_OF_KILLS", is_told)
+    api.put("train", {"Ready": "True"}, annotations={OWNER_TRY: "1", RESUMED: "1"})
+    this = trigger(api)
+    states(monkeypatch, this, state)
+    await (this.on_kill() if is_told else this.cleanup())
+    assert "train" in api.objects
+    assert logged == ["SkyCluster ml/train is left alone: a worker has gone on with it"]
+
+
+async def test_that_a_worker_went_on_with_an_earlier_try_saves_nothing(api: ScriptedApi, logged: list[str]) -> None:
+    api.put("train", annotations={OWNER_TRY: "2", RESUMED: "1"})
+    await trigger(api, owner_try="2").on_kill()
+    assert api.objects == {}
+
+
+async def test_an_airflow_that_stumbles_when_it_is_asked_is_asked_again(
+    api: ScriptedApi, logged: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.put("train", annotations={OWNER_TRY: "1"})
+    answers: list[Any] = [RuntimeError("the database is away"), {"run": {"task": "failed"}}]
+
+    def get_task_states(**_: Any) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(task_runner.RuntimeTaskInstance, "get_task_states", staticmethod(get_task_states))
+    await trigger(api).on_kill()
+    assert api.objects == {}
+
+
+async def test_without_an_answer_of_airflow_nothing_is_deleted(
+    api: ScriptedApi, logged: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deletion would be for good; what is left ends by its own deadline."""
+    api.put("train", annotations={OWNER_TRY: "1"})
+    this = trigger(api)
+    asked = states(monkeypatch, this, "error")
+    await this.on_kill()
+    assert (len(asked), api.calls["delete"]) == (3, 0)
+    assert logged[-1] == "WARNING SkyCluster ml/train is left alone: its own deadline ends it, if nobody waits for it"
 
 
 @pytest.mark.parametrize("zone", [UTC, None])
@@ -466,7 +540,7 @@ async def test_below_3_3_airflows_own_timeout_is_no_kill(api: ScriptedApi, monke
     monkeypatch.setattr(module, "IS_TOLD_OF_KILLS", False)
     api.put("train", annotations={OWNER_TRY: "1"})
     this = trigger(api)
-    asked = states(monkeypatch, this, "scheduled")
+    asked = states(monkeypatch, this, "failed")
     timeout_after = (datetime.now(UTC) - timedelta(seconds=1)).replace(tzinfo=zone)
     monkeypatch.setattr(this, "timeout_after", timeout_after, raising=False)
     await this.cleanup()
@@ -495,15 +569,28 @@ def airflows_runner() -> TriggerRunner:
 
 
 @pytest.mark.parametrize(
-    ("message", "timeout_seconds", "is_deleted"),
-    [(_USER_ACTION_CANCEL_MSG, 3600, True), (None, 3600, False), (_USER_ACTION_CANCEL_MSG, -1, False)],
-    ids=["killed", "triggerer stops", "timed out"],
+    ("message", "state", "timeout_seconds", "is_deleted"),
+    [
+        (_USER_ACTION_CANCEL_MSG, "failed", 3600, True),
+        (_USER_ACTION_CANCEL_MSG, "deferred", 3600, False),
+        (None, "failed", 3600, False),
+        (_USER_ACTION_CANCEL_MSG, "failed", -1, False),
+    ],
+    ids=["killed", "another triggerer has it", "triggerer stops", "timed out"],
 )
 async def test_in_airflows_own_runner(
-    api: ScriptedApi, logged: list[str], message: str | None, timeout_seconds: int, is_deleted: bool
+    api: ScriptedApi,
+    logged: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    message: str | None,
+    state: str,
+    timeout_seconds: int,
+    is_deleted: bool,
 ) -> None:
     api.put("train", annotations={OWNER_TRY: "1"})
     runner, this = airflows_runner(), trigger(api)
+    states(monkeypatch, this, state)
+    this.task_instance = TASK_INSTANCE
     task = asyncio.create_task(runner.run_trigger(1, this, datetime.now(UTC) + timedelta(seconds=timeout_seconds)))
     runner.triggers[1] = {"task": task, "name": "train", "events": 0, "is_watcher": False}
     await until(lambda: api.open_watches == 1)
@@ -552,6 +639,31 @@ async def test_a_program_that_makes_tokens_makes_no_watch_for_each(monkeypatch: 
     assert keys[0].key == keys[1].key != keys[2].key
 
 
+async def test_a_401_is_met_with_what_the_connection_says_by_now(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: the hook keeps the token that it read first, and all who wait fail when it expires."""
+    api.put("train")
+    wanted, answer = ["Bearer old"], served(api)
+
+    async def checked(request: web.Request) -> web.StreamResponse:
+        is_known = request.headers["Authorization"] == wanted[0]
+        return await answer(request) if is_known else status_of(401, "Unauthorized", "Unauthorized")
+
+    async with serving(checked) as server:
+        monkeypatch.setenv("AIRFLOW_CONN_GPU", connection(server.url, {"token": "old"}))
+        _, arguments = trigger(api, kubernetes_conn_id="gpu").serialize()
+        waiting = asyncio.create_task(event_of(SkyClusterTrigger(**arguments)))
+        async with asyncio.timeout(60):
+            while not api.open_watches:
+                await asyncio.sleep(0.01)
+        wanted[0] = "Bearer new"
+        monkeypatch.setenv("AIRFLOW_CONN_GPU", connection(server.url, {"token": "new"}))
+        api.interrupt()
+        while not waiting.done() and "Bearer new" not in server.authorizations:
+            await asyncio.sleep(0.01)
+        api.put("train", {"Complete": "True"})
+        assert (await waiting)["status"] == "reached"
+
+
 async def test_over_the_wire_from_an_airflow_connection_to_the_event_and_the_kill(
     api: ScriptedApi, logged: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -570,7 +682,9 @@ async def test_over_the_wire_from_an_airflow_connection_to_the_event_and_the_kil
         events = await asyncio.gather(*waiting)
         assert [event["status"] for event in events] == ["reached"] * 3
         assert logged == ["over the wire"] * 3
-        await SkyClusterTrigger(**arguments).on_kill()
+        killed_one = SkyClusterTrigger(**arguments)
+        killed_one.task_instance = TASK_INSTANCE
+        await killed_one.on_kill()
         assert api.objects == {}
         await until(lambda: api.open_watches == 0)
         assert set(server.authorizations) == {"Bearer secret"}

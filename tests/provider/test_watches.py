@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skyoperator_provider import watches as module
 from skyoperator_provider.errors import ApiError
-from skyoperator_provider.feed import PAGE, READS_AT_ONCE, Pace, Subscription
+from skyoperator_provider.feed import PAGE, READS_AT_ONCE, Pace, Page, Subscription
 from skyoperator_provider.identity import OWNER_TRY
 from skyoperator_provider.skycluster import WaitFor, verdict
 from skyoperator_provider.watches import Key, Source, Watches, watches
@@ -329,6 +329,20 @@ async def test_nobody_is_given_a_client_that_is_closed(api: ScriptedApi, shared:
         assert not asking.done()
         api.held["connect"].set()
         assert await asking is api
+
+
+async def test_a_client_that_goes_before_who_waits_for_it_wakes_up_is_waited_for_again(shared: Watches) -> None:
+    """Bug: the first list fails at once, and whoever was told of the client finds none: an AssertionError, and the task fails."""
+
+    class Hasty(ScriptedApi):
+        async def list(self, namespace: str, *, limit: int, continue_: str = "") -> Page:
+            if self.calls["connect"] == 1:
+                raise LOST
+            return await super().list(namespace, limit=limit, continue_=continue_)
+
+    hasty = Hasty()
+    hasty.put("mine", {"Complete": "True"})
+    assert await end_of(shared, hasty, "mine") == "reached"
 
 
 async def test_first_looks_take_turns(api: ScriptedApi, shared: Watches) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any, Final
 
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook, KubernetesHook
+from kubernetes_asyncio.client import Configuration
+from kubernetes_asyncio.config import ConfigException, load_incluster_config
 
 from skyoperator_provider import settings
 from skyoperator_provider.errors import ApiError, ChangedError, ObjectExistsError, SkyClusterRejectedError
@@ -193,7 +196,9 @@ class SkyClusterHook(KubernetesHook):
 class AsyncSkyClusterHook(AsyncKubernetesHook):
     """The same connections, for triggers: `async with hook.get_conn() as client`, a client of kubernetes_asyncio.
 
-    `config_file` counts here. cncf's own hook takes it and goes by the connection (10.25, hooks/kubernetes.py:935).
+    `config_file` counts here. cncf's own hook takes it and goes by the connection (10.25, hooks/kubernetes.py:935). Where nothing is
+    said, a pod's service account counts before ~/.kube/config, as it does for a worker (`_get_default_client`); cncf's goes by the file
+    only (`_load_config`).
     """
 
     conn_name_attr = "kubernetes_conn_id"
@@ -213,11 +218,27 @@ class AsyncSkyClusterHook(AsyncKubernetesHook):
         """Return what SkyClusterHook.dashboard_url is."""
         return _dashboard_url(await self._get_field("dashboard_url"))
 
+    async def _load_config(self) -> None:
+        if not self._config_loaded and not await self._is_selected():
+            configuration = self.client_configuration or Configuration()
+            with suppress(ConfigException):
+                load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+                self.client_configuration, self._is_in_cluster, self._config_loaded = configuration, True, True
+        await super()._load_config()  # type: ignore[no-untyped-call]
+
+    async def _is_selected(self) -> bool:
+        """Tell whether anybody says which cluster it is."""
+        fields = [await self._get_field(name) for name in ("in_cluster", "kube_config_path", "kube_config")]
+        return any([self.in_cluster, self.config_dict, *fields])
+
     async def _get_field(self, field_name: str) -> object:
-        """Return the connection's extra. A config_file stands in for its kube_config_path, as it does in KubernetesHook.get_conn."""
+        """Return the connection's extra; None where a form left it empty. A config_file stands in for its kube_config_path.
+
+        Both are so in KubernetesHook.
+        """
         if field_name == "kube_config_path" and self.config_file is not None:
             return self.config_file
-        return await super()._get_field(field_name)  # type: ignore[no-untyped-call]
+        return await super()._get_field(field_name) or None  # type: ignore[no-untyped-call]
 
 
 def _deployment(extra: object) -> str:

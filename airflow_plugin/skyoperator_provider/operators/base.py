@@ -10,17 +10,20 @@ from airflow.providers.cncf.kubernetes.operators.resource import KubernetesResou
 from airflow.providers.common.compat.sdk import Context, conf
 
 from skyoperator_provider import templating
-from skyoperator_provider.errors import SkyClusterError
+from skyoperator_provider.errors import ApiError, OutOfSightError, SkyClusterError
 from skyoperator_provider.hooks.skycluster import SkyClusterHook
 from skyoperator_provider.identity import Identity
 from skyoperator_provider.ownership import Target, identity_of
-from skyoperator_provider.skycluster import Outcome, Verdict
+from skyoperator_provider.skycluster import Outcome, Verdict, WaitFor, verdict
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
 
 XCOM_KEY: Final = "skycluster"
 """Where a task says which object is its own, as soon as there is one: {name, namespace, uid}."""
+
+LOST_LIMIT: Final = 3
+"""How often a trigger may lose sight of one object. Each time it has tried for eight minutes, unless a right is missing."""
 
 Event = Mapping[str, Any]
 
@@ -50,6 +53,22 @@ class SkyClusterTask:
         """Render as Airflow does, but for comments: see `templating`. Overridden here, since mapped tasks pass by anything else."""
         env = templating.for_shell(jinja_env or self.get_template_env())  # type: ignore[attr-defined]
         return super().render_template(content, context, env, seen_oids)  # type: ignore[misc]
+
+    def _end_after(self, event: Event, wait_for: WaitFor) -> Verdict | None:
+        """Return how it ended: as the trigger saw it, else as the object says now. None while that goes on, and is to be waited for again.
+
+        Raises OutOfSightError if nobody can tell, SkyClusterError if the trigger saw no end for another reason.
+        """
+        if event["status"] != "error":
+            return verdict_of(event)
+        try:
+            body = self.hook.read(event["namespace"], event["name"])
+        except ApiError as error:
+            raise _out_of_sight(event) from error
+        end = verdict(body, wait_for, uid=event["uid"])
+        if end is None and event.get("times_lost", 0) >= LOST_LIMIT:
+            raise _out_of_sight(event)
+        return end
 
     def _identity(self, context: Context) -> Identity:
         return identity_of(context, cast("BaseOperator", self), self.hook.deployment)
@@ -88,6 +107,12 @@ def verdict_of(event: Event) -> Verdict:
     status, reason, message = event["status"], event.get("reason") or "", event.get("message") or ""
     if status in {outcome.value for outcome in Outcome}:
         return Verdict(Outcome(status), reason, message)
-    raise SkyClusterError(
-        f"SkyCluster {event['namespace']}/{event['name']}: {message or status}", reason=reason or str(status).capitalize()
-    )
+    raise SkyClusterError(_words(event), reason=reason or str(status).capitalize())
+
+
+def _out_of_sight(event: Event) -> OutOfSightError:
+    return OutOfSightError(f"{_words(event)}. So nobody can tell how it fares.", reason=event.get("reason") or "Error")
+
+
+def _words(event: Event) -> str:
+    return f"SkyCluster {event['namespace']}/{event['name']}: {event.get('message') or event['status']}"

@@ -6,6 +6,7 @@ What kills a task, and what is done about the object then:
     killed while a worker runs it      on_kill, in the worker: one DELETE
     killed while it is deferred        the trigger: see triggers/skycluster.py
     marked after the trigger's event   nobody: no worker has it yet, and no trigger any more; the object ends by its own deadline
+    the trigger loses sight of it      the worker looks itself, and waits again; if it sees nothing, the next try takes the object over
     out of time while it is deferred   the trigger says so, or else Airflow resumes the task only to fail: resume_execution
     the worker or the machine dies     the next try finds the object by its name; if there is none, the object ends by its own deadline
 """
@@ -21,10 +22,11 @@ from typing import Any, Final, Literal, NoReturn
 from airflow.providers.common.compat.sdk import Context, TaskDeferred
 
 from skyoperator_provider import links
-from skyoperator_provider.errors import SkyClusterError, failure
+from skyoperator_provider.errors import ApiError, OutOfSightError, SkyClusterError, failure
 from skyoperator_provider.following import Follower
+from skyoperator_provider.identity import RESUMED
 from skyoperator_provider.killing import Killer
-from skyoperator_provider.operators.base import XCOM_KEY, SkyClusterBaseOperator, default_deferrable
+from skyoperator_provider.operators.base import XCOM_KEY, Event, SkyClusterBaseOperator, default_deferrable, target_of
 from skyoperator_provider.ownership import Owner, Target
 from skyoperator_provider.skycluster import Outcome, Verdict, WaitFor, cluster_of
 from skyoperator_provider.triggers.skycluster import SkyClusterTrigger
@@ -99,8 +101,8 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
                 self._killer = None
             raise
 
-    def _is_discarded_after(self, error: BaseException) -> bool:  # noqa: ARG002 - others decide by it
-        return not self._is_killed or self.on_kill_action == "delete"
+    def _is_discarded_after(self, error: BaseException) -> bool:
+        return self.on_kill_action == "delete" if self._is_killed else not isinstance(error, OutOfSightError)
 
     def _spares_results_after(self, error: BaseException) -> bool:  # noqa: ARG002 - others decide by it
         """Tell whether an object is not deleted that came to a good end unseen."""
@@ -130,21 +132,49 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
         return body
 
     def _resume(self, context: Context, target: Target) -> None:
-        self._hold(context, target, self.hook.read(target.namespace, target.name))
+        """From now on the object is this worker's: a triggerer that was held for dead may yet come to kill."""
+        resumed = {RESUMED: str(context["ti"].try_number)}
+        try:
+            body: Body | None = self.hook.annotate(target.namespace, target.name, resumed, uid=target.uid)
+        except ApiError:
+            body = self.hook.read(target.namespace, target.name)
+        self._hold(context, target, body)
+
+    def _end_or_wait_again(self, context: Context, event: Event, wait_for: WaitFor) -> Verdict:
+        """Return how it ended; where the trigger has lost sight of what goes on, defer again. Raises SkyClusterError."""
+        target = target_of(event)
+        try:
+            end = self._end_after(event, wait_for)
+        except OutOfSightError as error:
+            if not _has_another_try(context):
+                raise SkyClusterError(str(error), reason=error.reason) from error
+            self.log.warning("%s is left as it is: the next try takes it over", target)
+            raise
+        if end is None:
+            self._arm(context, target)
+            self.log.warning("The trigger lost sight of %s, which goes on; waiting for it again. %s", target, event.get("message"))
+            self._defer(context, target, wait_for, after=event)
+        return end
 
     def _hold(self, context: Context, target: Target, body: Body | None) -> None:
-        """Make ready for on_kill, and tell the other tasks and the page of this one. The hook has made a request by now."""
+        """Make ready for on_kill, and tell the other tasks and the page of this one."""
+        self._arm(context, target)
+        context["ti"].xcom_push(key=XCOM_KEY, value=target.as_dict())
+        links.persist(context, self.hook.dashboard_url, cluster_of(body))
+
+    def _arm(self, context: Context, target: Target) -> None:
+        """Make ready for on_kill. The hook has made a request by now. Raises SkyClusterError if the task was killed before that."""
         self._killer = Killer(self.hook, target, context["ti"].try_number)
         if self._is_killed:
             raise SkyClusterError(f"The task was killed when {target} had just been made.", reason="Killed")
-        context["ti"].xcom_push(key=XCOM_KEY, value=target.as_dict())
-        links.persist(context, self.hook.dashboard_url, cluster_of(body))
 
     def _follower(self, target: Target) -> Follower:
         return Follower(self.hook, target, log=self.log, poll_seconds=self.poll_seconds, is_killed=lambda: self._is_killed)
 
-    def _defer(self, context: Context, target: Target, wait_for: WaitFor) -> NoReturn:
-        limit_seconds = self._limit_seconds()
+    def _defer(self, context: Context, target: Target, wait_for: WaitFor, *, after: Event | None = None) -> NoReturn:
+        """Wait in the triggerer. `after` an event of a trigger that lost sight, its deadline and its place in the log go on."""
+        before = after or {}
+        seconds_left = self._seconds_left(before)
         self.defer(
             trigger=SkyClusterTrigger(
                 name=target.name,
@@ -153,17 +183,23 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
                 wait_for=wait_for.value,
                 kubernetes_conn_id=self.kubernetes_conn_id or "",
                 config_file=self.config_file,
-                deadline_epoch_seconds=None if limit_seconds is None else time.time() + limit_seconds,
+                deadline_epoch_seconds=None if seconds_left is None else time.time() + seconds_left,
                 owner_try=str(context["ti"].try_number),
                 on_kill_action=self.on_kill_action,
                 missing_grace_seconds=_GRACE_SECONDS,
                 logs=self._streams_log,
-                log_offset_bytes=0,
+                log_offset_bytes=before.get("log_offset_bytes") or 0,
+                log_attempt=before.get("log_attempt"),
                 logging_interval_seconds=10,
+                times_lost=0 if after is None else after.get("times_lost", 0) + 1,
             ),
             method_name="execute_complete",
-            timeout=None if limit_seconds is None else timedelta(seconds=limit_seconds + PAD_SECONDS),
+            timeout=None if seconds_left is None else timedelta(seconds=seconds_left + PAD_SECONDS),
         )
+
+    def _seconds_left(self, before: Event) -> float | None:
+        until = before.get("deadline_epoch_seconds")
+        return self._limit_seconds() if until is None else max(until - time.time(), 0.0)
 
     def _expect_reached(self, target: Target, end: Verdict) -> None:
         """Raise the error that this end is, with the last lines of the log, unless it is the one that was waited for."""
@@ -171,3 +207,8 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
             return
         lines = self._follower(target).last_lines() if end.outcome is Outcome.FAILED else []
         raise failure(target.namespace, target.name, end, lines)
+
+
+def _has_another_try(context: Context) -> bool:
+    ti = context["ti"]
+    return bool(ti.try_number <= ti.max_tries)

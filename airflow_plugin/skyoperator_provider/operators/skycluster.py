@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, Context
 
-from skyoperator_provider.errors import ApiError, ResultLostError, SkyClusterError, SkyClusterRejectedError, SkyRemoteError
+from skyoperator_provider.errors import ApiError, OutOfSightError, ResultLostError, SkyClusterError, SkyClusterRejectedError, SkyRemoteError
 from skyoperator_provider.following import LogStream, resumed
 from skyoperator_provider.manifest import has_run
-from skyoperator_provider.operators.base import Event, target_of, verdict_of
+from skyoperator_provider.operators.base import Event, target_of
 from skyoperator_provider.operators.creating import SkyClusterMakingOperator
 from skyoperator_provider.operators.referring import SkyClusterDeleteOperator, SkyClusterLogsOperator
 from skyoperator_provider.ownership import Target
@@ -47,7 +47,7 @@ class SkyClusterCreateOperator(SkyClusterMakingOperator):
 
     def execute_complete(self, context: Context, event: Event) -> dict[str, str]:
         """Go on after the trigger. Raises SkyClusterError, SkyClusterRejectedError."""
-        target, end = target_of(event), verdict_of(event)
+        target, end = target_of(event), self._end_or_wait_again(context, event, self.wait_for)
         self._resume(context, target)
         return self._ended(target, end)
 
@@ -94,7 +94,7 @@ class SkyClusterOperator(SkyClusterMakingOperator):
 
     def execute_complete(self, context: Context, event: Event) -> Any:
         """Go on after the trigger: print the rest of the log, and return the job's value. Raises as execute does."""
-        target, end = target_of(event), verdict_of(event)
+        target, end = target_of(event), self._end_or_wait_again(context, event, WaitFor.COMPLETE)
         self._is_complete = end.outcome is Outcome.REACHED
         self._resume(context, target)
         return self._ended(context, target, end, resumed(self.hook, target, event, log=self.log))
@@ -147,7 +147,7 @@ class SkyClusterOperator(SkyClusterMakingOperator):
 
     def _is_discarded_after(self, error: BaseException) -> bool:
         """What is complete is kept for the next try to take its value, which runs nothing again; unless that can only be the same."""
-        if self._is_killed:
+        if self._is_killed or isinstance(error, OutOfSightError):
             return super()._is_discarded_after(error)
         if self._is_complete and self._spares_results_after(error):
             return False

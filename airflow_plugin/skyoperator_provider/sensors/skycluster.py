@@ -10,7 +10,8 @@ from typing import Any, Final, Literal
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseSensorOperator, Context
 
 from skyoperator_provider import references
-from skyoperator_provider.errors import SkyClusterError, SkyClusterRejectedError, failure
+from skyoperator_provider.errors import ApiError, SkyClusterError, SkyClusterRejectedError, failure
+from skyoperator_provider.following import Patience
 from skyoperator_provider.hooks.skycluster import SkyClusterHook
 from skyoperator_provider.operators.base import Event, SkyClusterTask, default_deferrable, verdict_of
 from skyoperator_provider.operators.owning import PAD_SECONDS
@@ -64,6 +65,7 @@ class SkyClusterSensor(SkyClusterTask, BaseSensorOperator):
         self.deferrable = default_deferrable() if deferrable is None else deferrable
         self._seen_uid: str | None = None
         self._began_at = time.time()
+        self._patience = Patience()
 
     def execute(self, context: Context) -> Any:
         """Wait. Raises SkyClusterError, SkyClusterRejectedError, AirflowSensorTimeout."""
@@ -73,7 +75,21 @@ class SkyClusterSensor(SkyClusterTask, BaseSensorOperator):
         return super().execute(context)
 
     def poke(self, context: Context) -> bool:
-        """Tell whether it is there. Raises SkyClusterError or SkyClusterRejectedError if it never will be."""
+        """Tell whether it is there. Raises SkyClusterError or SkyClusterRejectedError if it never will be.
+
+        An API server that is away is borne as long as a worker that follows a job bears it; with mode="reschedule", where each poke is a
+        process of its own, until the sensor's timeout.
+        """
+        try:
+            is_there = self._look(context)
+        except ApiError as error:
+            self._patience.bear(error)
+            self.log.warning("It can't be looked at now, and is waited for all the same. %s", error)
+            return False
+        self._patience.renew()
+        return is_there
+
+    def _look(self, context: Context) -> bool:
         reference = self._reference(context)
         uid = reference.uid or self._seen_uid
         body = self.hook.read(reference.namespace, reference.name)

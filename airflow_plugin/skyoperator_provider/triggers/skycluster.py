@@ -6,6 +6,10 @@ What ends the waiting, and who then deletes the object:
     mark failed, mark success, clear                                  ──► on_kill() (Airflow 3.3), else cleanup() ──► deleted here
     a triggerer that restarts, and Airflow's own deferral time-out    ──► nothing is deleted here
 
+on_kill() is no proof of a kill. A triggerer that was held for dead, and wakes up, cancels what another one took over with the same message
+(airflow/jobs/triggerer_job_runner.py, update_triggers): the task may still be deferred there, or go on in a worker, or have ended well. So
+Airflow is asked for the task's state, and the object for whether a worker has gone on with it: see `LEFT`, and identity.RESUMED.
+
 The deadline is the trigger's own because Airflow's time-out cancels a trigger without a word, and calls no on_kill
 (airflow/jobs/triggerer_job_runner.py, run_trigger): the operator defers with a longer one.
 """
@@ -24,7 +28,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from skyoperator_provider.errors import ApiError, ChangedError
 from skyoperator_provider.feed import SkyClusterApi, Subscription
-from skyoperator_provider.identity import OWNER_TRY
+from skyoperator_provider.identity import OWNER_TRY, RESUMED
 from skyoperator_provider.skycluster import WaitFor, verdict
 from skyoperator_provider.tail import Tail, log_of
 from skyoperator_provider.watches import Source, watches
@@ -36,6 +40,9 @@ FIRST_LOOK_SECONDS: Final = 10.0
 KILL_SECONDS: Final = 25.0
 """Airflow gives on_kill 30 s unless `[triggerer] on_kill_timeout` says otherwise."""
 KILL_PAUSE_SECONDS: Final = 0.5
+STATE_ATTEMPTS: Final = 3
+LEFT: Final = frozenset({None, "failed", "upstream_failed", "success", "skipped", "removed"})
+"""Airflow's states of a task that nobody goes on with."""
 IS_TOLD_OF_KILLS: Final = hasattr(BaseTrigger, "on_kill")
 """Whether this Airflow tells a trigger that its task was killed: 3.3 and later."""
 
@@ -49,7 +56,8 @@ class SkyClusterTrigger(BaseTrigger):
     - timeout: `deadline_epoch_seconds` is past
     - error: nobody can tell, for Kubernetes does not answer, or refuses to.
 
-    It carries reason, message, name, namespace, uid, and with log_offset_bytes and log_attempt where the log goes on.
+    It carries reason, message, name, namespace, uid, and for a trigger that goes on after this one: log_offset_bytes and log_attempt, where
+    the log goes on, deadline_epoch_seconds, and times_lost, how many triggers before this one ended in an error.
     """
 
     def __init__(
@@ -69,6 +77,7 @@ class SkyClusterTrigger(BaseTrigger):
         log_offset_bytes: int = 0,
         log_attempt: int | None = None,
         logging_interval_seconds: float = 10.0,
+        times_lost: int = 0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if on_kill_action not in {"delete", "keep"}:
@@ -87,6 +96,7 @@ class SkyClusterTrigger(BaseTrigger):
         self.log_offset_bytes = log_offset_bytes
         self.log_attempt = log_attempt
         self.logging_interval_seconds = logging_interval_seconds
+        self.times_lost = times_lost
         self._found_uid = uid
         self._missing_at = 0.0
         self._tail: Tail | None = None
@@ -96,7 +106,7 @@ class SkyClusterTrigger(BaseTrigger):
         """Return the class and the arguments that make this trigger again, in a triggerer."""
         arguments = (
             "name namespace uid wait_for kubernetes_conn_id config_file deadline_epoch_seconds owner_try on_kill_action "
-            "missing_grace_seconds logs log_offset_bytes log_attempt logging_interval_seconds"
+            "missing_grace_seconds logs log_offset_bytes log_attempt logging_interval_seconds times_lost"
         )
         return f"{type(self).__module__}.{type(self).__qualname__}", {key: getattr(self, key) for key in arguments.split()}
 
@@ -194,6 +204,8 @@ class SkyClusterTrigger(BaseTrigger):
             "uid": self._found_uid,
             "log_offset_bytes": self.log_offset_bytes if tail is None else tail.offset_bytes,
             "log_attempt": self.log_attempt if tail is None else tail.attempt,
+            "deadline_epoch_seconds": self.deadline_epoch_seconds,
+            "times_lost": self.times_lost,
         }
 
     async def _source(self) -> Source:
@@ -206,13 +218,17 @@ class SkyClusterTrigger(BaseTrigger):
         from skyoperator_provider.async_api import connected, key_of  # noqa: PLC0415 - it loads Kubernetes; parsing a DAG must not
         from skyoperator_provider.hooks.skycluster import AsyncSkyClusterHook  # noqa: PLC0415 - likewise
 
-        hook = AsyncSkyClusterHook(conn_id=self.kubernetes_conn_id, config_file=self.config_file)
+        def new_hook() -> AsyncSkyClusterHook:
+            """A hook keeps what it has read, and a client that is made because of a 401 is to have what the connection says by now."""
+            return AsyncSkyClusterHook(conn_id=self.kubernetes_conn_id, config_file=self.config_file)
+
+        hook = new_hook()
         async with hook.get_conn() as client:
             # cncf's hook asks a program of the kubeconfig (aws, gke) for a new token whenever it makes a client.
             is_renewed = getattr(hook, "_is_exec_auth", None)
             renewed_by = f"{self.kubernetes_conn_id}\n{self.config_file}" if is_renewed else ""
             key = key_of(client.configuration, self.namespace, renewed_by=renewed_by)
-        return Source(key, lambda: connected(hook.get_conn()))
+        return Source(key, lambda: connected(new_hook().get_conn()))
 
     @asynccontextmanager
     async def _subscribed(self) -> AsyncIterator[Subscription]:
@@ -220,27 +236,35 @@ class SkyClusterTrigger(BaseTrigger):
             yield subscription
 
     async def on_kill(self) -> None:
-        """Delete the object, for the task was marked or cleared. Airflow 3.3 and later call this, then and only then."""
+        """Delete the object if the task was marked or cleared. Airflow 3.3 and later call this then, and sometimes without a reason.
+
+        If Airflow can't be asked, nothing is deleted. What that leaves ends by its own deadline; a deletion would be for good, and a
+        triggerer that can't ask is most likely one that was cut off, whose tasks another one has taken over.
+        """
         if not self._is_to_delete or self.uid is None:
             return
         try:
             async with asyncio.timeout(KILL_SECONDS):
-                async with watches().client(await self._source()) as api, watches().deletions:
-                    await self._delete(api, self.uid)
+                if await self._is_killed():
+                    async with watches().client(await self._source()) as api, watches().deletions:
+                        await self._delete(api, self.uid)
         except Exception:
             self.log.exception("Could not delete SkyCluster %s/%s: its own deadline ends it", self.namespace, self.name)
 
     async def cleanup(self) -> None:
         """Delete the object if the task was killed, on an Airflow that calls no on_kill."""
-        if IS_TOLD_OF_KILLS or not self._is_to_delete or self._is_timed_out():
-            return
-        try:
-            is_killed = await self.safe_to_cancel()
-        except Exception:
-            self.log.warning("Can't tell whether the task was killed; its SkyCluster is left alone", exc_info=True)
-            return
-        if is_killed:
+        if not IS_TOLD_OF_KILLS and not self._is_timed_out():
             await self.on_kill()
+
+    async def _is_killed(self) -> bool:
+        for _ in range(STATE_ATTEMPTS):
+            try:
+                return await self.safe_to_cancel()
+            except Exception:
+                self.log.warning("Can't tell whether the task was killed", exc_info=True)
+            await asyncio.sleep(KILL_PAUSE_SECONDS)
+        self.log.warning("SkyCluster %s/%s is left alone: its own deadline ends it, if nobody waits for it", self.namespace, self.name)
+        return False
 
     @property
     def _is_to_delete(self) -> bool:
@@ -248,8 +272,10 @@ class SkyClusterTrigger(BaseTrigger):
         return self.on_kill_action == "delete" and self.uid is not None and not self._has_fired
 
     async def safe_to_cancel(self) -> bool:
-        """Tell whether the task was killed: it is deferred no more. With a triggerer that restarts it still is.
+        """Tell whether nobody goes on with the task: it was marked, cleared, or deleted with its run.
 
+        It is deferred as long as a trigger waits for it, here or elsewhere. From scheduled to running, and until a retry, it is a worker's:
+        one that goes on after the event, or the next try after a clear, whose first act is to delete or to take over what was left.
         Raises whatever asking Airflow raises.
         """
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance  # noqa: PLC0415 - Airflow 3 only
@@ -261,7 +287,7 @@ class SkyClusterTrigger(BaseTrigger):
             dag_id=task.dag_id, task_ids=[task.task_id], run_ids=[task.run_id], map_index=task.map_index
         )
         key = f"{task.task_id}_{task.map_index}" if task.map_index >= 0 else task.task_id
-        return bool(states[task.run_id][key] != "deferred")
+        return states.get(task.run_id, {}).get(key) in LEFT
 
     def _is_timed_out(self) -> bool:
         """Tell whether it was Airflow's own time-out: that leaves the task no more deferred than a kill does."""
@@ -309,5 +335,8 @@ def _why_kept(body: Json | None, uid: str, owner_try: str) -> str:
         return f"it is another one, with uid {metadata['uid']}"
     if metadata.get("deletionTimestamp"):
         return "it is being deleted already"
-    owner = (metadata.get("annotations") or {}).get(OWNER_TRY, owner_try)
-    return "" if owner == owner_try else f"it belongs to try {owner} now"
+    annotations = metadata.get("annotations") or {}
+    owner = annotations.get(OWNER_TRY, owner_try)
+    if owner != owner_try:
+        return f"it belongs to try {owner} now"
+    return "a worker has gone on with it" if annotations.get(RESUMED) == owner_try else ""

@@ -155,12 +155,16 @@ def specs_differ(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
 
 
 def masked_values(manifest: Mapping[str, Any], masker: Callable[[str], str]) -> list[str]:
-    """Return the paths of the task's values in which the masker finds a secret, such as spec.task.envs.HF_TOKEN.
+    """Return the paths of the author's values in which the masker finds a secret, such as spec.task.envs.HF_TOKEN.
 
-    Only values are asked about. By their names Airflow would take TOKENIZERS_PARALLELISM for a secret.
+    Those are the task's, and the labels and annotations; not the ones that tell whose the object is, since a password may well be a word
+    of a DAG's name. Only values are asked about. By their names Airflow would take TOKENIZERS_PARALLELISM for a secret.
     """
-    task = manifest["spec"].get("task")
-    return [path for path, text in _texts(task, "spec.task") if masker(text) != text]
+    found = [*_texts(manifest["spec"].get("task"), "spec.task")]
+    for key in ("labels", "annotations"):
+        theirs = {name: value for name, value in _theirs(manifest.get("metadata") or {}, key).items() if not name.startswith(f"{PREFIX}/")}
+        found += _texts(theirs, f"metadata.{key}")
+    return [path for path, text in found if masker(text) != text]
 
 
 def _loaded(text: str, what: str) -> list[object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, Final
 
@@ -21,6 +21,30 @@ def mask(text: str) -> str:
     than `[logging] min_length_masked_secret`.
     """
     return str(_redact(text))
+
+
+def holds_secret(value: object) -> bool:
+    """Tell whether the masker finds a secret in any text of a value.
+
+    Each text is asked about by itself: the repr of a list or dict has the line ends in its texts escaped, and so a secret of several
+    lines, as a private key is, would not be found in it.
+    """
+    return any(mask(text) != text for text in _texts(value))
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield each text in a value, keys too. A value may hold itself: each part is looked at once."""
+    left, seen = [value], set[int]()
+    while left:
+        part = left.pop()
+        if isinstance(part, Mapping | list | tuple | set | frozenset):
+            if id(part) not in seen:
+                seen.add(id(part))
+                left += [*part, *part.values()] if isinstance(part, Mapping) else part
+        elif isinstance(part, bytes | bytearray):
+            yield part.decode(errors="replace")
+        else:
+            yield str(part)
 
 
 def _found() -> Callable[[str], Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from skyoperator_provider.errors import ApiError, ChangedError, ObjectExistsError, SkyClusterError, SkyClusterRejectedError
 from skyoperator_provider.identity import COLLECTED, OWNER_TRY, PREFIX, TASK_LABEL, Identity, said
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _PAUSE_SECONDS: Final = 0.5
 
 Body = dict[str, Any]
+T = TypeVar("T")
 
 
 class Log(Protocol):
@@ -138,27 +139,24 @@ class Owner:
         Raises SkyClusterRejectedError if the name is somebody else's, SkyClusterError if there is none in time, or the task was killed.
         """
         deadline = self._clock() + timeout_seconds
-        self.delete_other_series()
-        while True:
-            self._check(deadline)
-            try:
-                body = self._take_step(manifest, deadline, poll_seconds)
-            except (ObjectExistsError, ChangedError) as changed:
-                self._log.info("Somebody else was faster, so it is read again: %s", changed)
-                self._sleep(_PAUSE_SECONDS)
-                continue
-            if body is not None:
-                return body
+        self._repeat(deadline, self.delete_other_series)
+        return self._repeat(deadline, lambda: self._take_step(manifest, deadline, poll_seconds))
 
-    def delete_other_series(self) -> None:
-        """Delete what another run of this very task instance left: it was cleared, and nobody waits for that any more.
+    def delete_other_series(self) -> bool:
+        """Delete what another run of this very task instance left: it was cleared, and nobody waits for that any more. Return True.
 
-        Not only older ones: who edits a task's retries while it runs moves its series too, in either direction.
+        Not only older ones: who edits a task's retries while it runs moves its series too, in either direction. Which try is the later
+        one is told by its number, which grows over clears. Raises SkyClusterError if there is something of a later try, ChangedError.
         """
-        for body in self._objects.list_by_label(self._namespace, f"{TASK_LABEL}={self.identity.task}"):
-            if self._is_of_other_series(body):
+        found = self._objects.list_by_label(self._namespace, f"{TASK_LABEL}={self.identity.task}")
+        others = [body for body in found if self._is_of_other_series(body)]
+        for body in others:
+            self._expect_not_overtaken(body)
+        for body in others:
+            if not is_leaving(body):
                 self._log.info("Deleting %s, of an earlier run of this task instance", Target.of(body))
-                self._delete(body, by_version=False)
+                self._delete(body)
+        return True
 
     def find(self) -> Body | None:
         """Return the object of this task instance, if it belongs to this very try."""
@@ -167,18 +165,50 @@ class Owner:
             return None
         return body
 
-    def discard(self) -> bool:
-        """Delete the object, unless another try has taken it over. Tell whether there was something to delete."""
-        while (body := self.find()) is not None and not is_leaving(body):
+    def discard(self, *, spares_results: bool = False) -> bool:
+        """Delete the object, unless a later try has it. Tell whether there was something to delete.
+
+        An older try's counts as well: its worker may have died, and this try have failed before it took it over. With spares_results one
+        stays that came to a good end and whose result nobody has taken: the next try takes it.
+        """
+        while (body := self._unclaimed()) is not None and not (spares_results and next_step(body, self.identity) is Step.COLLECT):
             try:
                 return self._delete(body)
             except ChangedError:
                 self._sleep(_PAUSE_SECONDS)
         return False
 
-    def mark_collected(self, target: Target) -> None:
-        """Write down that the result was taken, so that no later try takes it for its own."""
-        self._objects.annotate(target.namespace, target.name, {COLLECTED: "true"}, uid=target.uid)
+    def mark_collected(self, target: Target) -> bool:
+        """Write down that the result was taken, so that no later try takes it for its own. Tell whether it is this try's still."""
+        while (body := self.find()) is not None and body["metadata"]["uid"] == target.uid:
+            try:
+                self._annotate(body, {COLLECTED: "true"})
+            except ChangedError:
+                self._sleep(_PAUSE_SECONDS)
+            else:
+                return True
+        return False
+
+    def _unclaimed(self) -> Body | None:
+        """Return the object of this series, unless it is a later try's, or leaving."""
+        body = self._objects.read(self._namespace, self.identity.name)
+        if body is None or not self.identity.owns(body) or is_leaving(body):
+            return None
+        holder = owner_try(body) or ""
+        return body if holder.isdecimal() and int(holder) <= int(self._owner_try) else None
+
+    def _repeat(self, deadline: float, step: Callable[[], T | None]) -> T:
+        """Return what the step returns, once it returns something. What changed between two calls of it is read again."""
+        while True:
+            self._check(deadline)
+            try:
+                done = step()
+            except (ObjectExistsError, ChangedError) as changed:
+                self._log.info("Somebody else was faster, so it is read again: %s", changed)
+                self._sleep(_PAUSE_SECONDS)
+                continue
+            if done is not None:
+                return done
 
     def _take_step(self, manifest: Mapping[str, Any], deadline: float, poll_seconds: float) -> Body | None:
         found = self._objects.read(self._namespace, self.identity.name)
@@ -218,8 +248,13 @@ class Owner:
             self._log.info("Taking over %s from try %s", target, owner_try(found))
         if differing := specs_differ(found, manifest):
             self._log.warning("%s differs in %s from what this try would make. It is left as it is.", target, ", ".join(differing))
-        body = self._objects.annotate(target.namespace, target.name, {OWNER_TRY: self._owner_try}, uid=target.uid)
+        body = self._annotate(found, {OWNER_TRY: self._owner_try})
         return None if is_leaving(body) else body
+
+    def _annotate(self, body: Body, annotations: Mapping[str, str]) -> Body:
+        """Annotate the object as it was read: whose it is may have changed since. Raises ChangedError."""
+        target, version = Target.of(body), body["metadata"].get("resourceVersion")
+        return self._objects.annotate(target.namespace, target.name, annotations, uid=target.uid, resource_version=version)
 
     def _await_gone(self, found: Body, deadline: float, poll_seconds: float) -> None:
         target = Target.of(found)
@@ -230,15 +265,9 @@ class Owner:
             target.namespace, target.name, target.uid, timeout_seconds=min(remaining, 10 * poll_seconds), poll_seconds=poll_seconds
         )
 
-    def _delete(self, body: Body, *, by_version: bool = True) -> bool:
+    def _delete(self, body: Body) -> bool:
         target = Target.of(body)
-        version = body["metadata"].get("resourceVersion") if by_version else None
-        try:
-            return self._objects.delete(target.namespace, target.name, uid=target.uid, resource_version=version)
-        except ChangedError:
-            if by_version:
-                raise
-            return False
+        return self._objects.delete(target.namespace, target.name, uid=target.uid, resource_version=body["metadata"].get("resourceVersion"))
 
     def _check(self, deadline: float) -> None:
         if self._is_killed():
@@ -266,7 +295,7 @@ class Owner:
 
     def _is_of_other_series(self, body: Mapping[str, Any]) -> bool:
         """By the annotations: anybody may write a label."""
-        if body["metadata"]["name"] == self.identity.name or is_leaving(body):
+        if body["metadata"]["name"] == self.identity.name:
             return False
         found = body["metadata"].get("annotations") or {}
         return all(found.get(key) == value for key, value in self.identity.annotations.items() if key != f"{PREFIX}/series")

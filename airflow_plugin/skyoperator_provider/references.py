@@ -54,16 +54,40 @@ def parse(value: object, namespace: str) -> Reference | None:
     raise ValueError(f"cluster={value!r} names no SkyCluster. Give what SkyClusterCreateOperator returned, or a name.")
 
 
+class AmbiguousError(ValueError):
+    """Several objects are meant where one has to be; says what to write instead."""
+
+
 def made_by(lister: Lister, namespace: str, task: Identity) -> list[Target]:
     """Return the objects that a task of this DAG run made, whichever its series, newest first.
 
     Of a mapped task those with the same map index; an unmapped one asks for all of them.
     """
+    return [Target.of(body) for body in _made_by(lister, namespace, task)]
+
+
+def one_made_by(lister: Lister, namespace: str, task: Identity) -> Target | None:
+    """Return the newest object that a task of this DAG run made; None if there is none.
+
+    Raises AmbiguousError if a mapped task made them and an unmapped one asks: the end of one of them says nothing of the others.
+    """
+    found = _made_by(lister, namespace, task)
+    indexes = sorted({_map_index(body) for body in found}, key=lambda index: (len(index), index))
+    if len(indexes) > 1:
+        raise AmbiguousError(
+            f"cluster_task_id={task.task_id!r} is a mapped task, and made a SkyCluster for each of the map indexes {', '.join(indexes)}; "
+            "this task is not mapped, so it can't be told which is meant. Put both into one mapped task group, or expand this one over "
+            "cluster=, with what the task returned"
+        )
+    return Target.of(found[0]) if found else None
+
+
+def _made_by(lister: Lister, namespace: str, task: Identity) -> list[Body]:
     keys = [f"{PREFIX}/{key}" for key in ("dag-id", "run-id", "task-id")]
     selector = ",".join(f"{key}={task.labels[key]}" for key in keys)
     bodies = [body for body in lister.list_by_label(namespace, selector) if _is_of_task(body, task)]
     bodies.sort(key=lambda body: body["metadata"].get("creationTimestamp") or "", reverse=True)
-    return [Target.of(body) for body in _of_map_index(bodies, task.map_index)]
+    return _of_map_index(bodies, task.map_index)
 
 
 def _is_of_task(body: Mapping[str, Any], task: Identity) -> bool:
@@ -77,9 +101,13 @@ def _of_map_index(bodies: list[Body], map_index: int) -> list[Body]:
     """Never another index's in place of one's own that is gone."""
 
     def at(index: int) -> list[Body]:
-        return [body for body in bodies if body["metadata"]["annotations"].get(f"{PREFIX}/map-index") == str(index)]
+        return [body for body in bodies if _map_index(body) == str(index)]
 
     return (at(map_index) or at(-1)) if map_index >= 0 else bodies
+
+
+def _map_index(body: Mapping[str, Any]) -> str:
+    return str(body["metadata"]["annotations"].get(f"{PREFIX}/map-index"))
 
 
 def upstream(own: Identity, task_id: str) -> Identity:

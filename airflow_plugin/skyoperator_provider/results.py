@@ -54,8 +54,9 @@ def await_value(
         if found.state == "present":
             return _value(target, found.body)
         if found.state == "lost" or (is_expected and not is_coming):
-            raise ResultLostError(f"What the job of {target} returned is lost: {found.message}", reason="ResultLost")
+            raise _lost(target, found.message)
         if not is_coming:
+            _expect_there(source, target)
             return None
         if clock() > deadline:
             raise SkyClusterError(
@@ -77,8 +78,23 @@ def raise_remote(source: Source, target: Target, *, check: Callable[[], None] = 
 
 
 def _is_coming(source: Source, target: Target) -> bool:
+    body = _body(source, target)
+    return body is not None and log_is_coming(body)
+
+
+def _expect_there(source: Source, target: Target) -> None:
+    """That there is no result means that none was returned only while the object is there: with it goes what was kept of its log."""
+    if _body(source, target) is None:
+        raise _lost(target, "the object was deleted before its result was taken")
+
+
+def _body(source: Source, target: Target) -> dict[str, Any] | None:
     body = source.read(target.namespace, target.name)
-    return body is not None and body["metadata"]["uid"] == target.uid and log_is_coming(body)
+    return body if body is not None and body["metadata"]["uid"] == target.uid else None
+
+
+def _lost(target: Target, why: str) -> ResultLostError:
+    return ResultLostError(f"What the job of {target} returned is lost: {why}", reason="ResultLost")
 
 
 def _value(target: Target, body: bytes) -> Any:  # noqa: ANN401 - what the job returned

@@ -1,7 +1,8 @@
 """Four steps that share a cluster: bring it up, show the log, look how it ended, take it down.
 
-`down` is a teardown: it runs however the others end, and does not hide that one of them failed, as a last task with
-trigger_rule="all_done" would. The steps find the cluster by the task that made it, so `down` finds it even if `launch` was killed.
+`down` is a teardown: once `launch` has succeeded it runs however `logs` and `status` end, and does not hide that one of them failed, as a
+last task with trigger_rule="all_done" would. If `launch` fails or is killed, `down` does not run: `launch` deletes its own cluster then.
+The steps find the cluster by the task that made it.
 """
 
 from __future__ import annotations

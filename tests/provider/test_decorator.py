@@ -13,6 +13,7 @@ from airflow.sdk.log import mask_secret
 from skyoperator_provider.decorators.sky import sky_task
 from skyoperator_provider.errors import ResultLostError, SkyRemoteError
 from skyoperator_provider.hooks.skycluster import RemoteResult
+from skyoperator_provider.masking import holds_secret
 from skyoperator_provider.operators import base
 
 from tests.provider import far_side
@@ -229,6 +230,29 @@ def test_a_masked_argument_points_to_secrets(api: MemoryApi, args: Any, kwargs: 
         run(operator)
     assert "s3cr3t" not in str(caught.value)
     assert not api.creations
+
+
+KEY = "-----BEGIN KEY-----\nMIIabc\ndef=\n-----END KEY-----"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [KEY, [KEY], {"a": [{"b": KEY}]}, ({KEY: 1},), {KEY}, KEY.encode(), [f"#!/bin/sh\n{KEY}exit"]],
+    ids=["text", "list", "dict", "key", "set", "bytes", "within"],
+)
+def test_a_masked_argument_of_several_lines_is_found_wherever_it_is(api: MemoryApi, value: Any) -> None:
+    mask_secret(KEY)
+    with DAG("train", schedule=None):
+        operator = decorated(poll_seconds=0, serializer="cloudpickle")(value).operator
+    with pytest.raises(AirflowFailException, match=r"argument number 1 holds.*secrets="):
+        run(operator)
+    assert not api.creations
+
+
+def test_an_argument_that_holds_itself_is_searched_to_an_end(api: MemoryApi) -> None:
+    value: list[Any] = []
+    value.append(value)
+    assert not holds_secret(value)
 
 
 def test_what_is_too_large_names_the_argument(api: MemoryApi) -> None:

@@ -272,6 +272,35 @@ def test_one_that_had_to_come_and_did_not_is_lost(job: Job) -> None:
     assert value_of(job, is_expected=False) is None
 
 
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_the_value_of_what_is_gone_is_lost_and_not_none(job: Job, is_replaced: bool) -> None:
+    """A short time to live, or kubectl delete, before the worker comes to it; nobody knows any more what the job returned."""
+    job.writes(b"")
+    job.is_had()
+    uid = job.target.uid
+    if is_replaced:
+        job.api.objects[NAMESPACE, NAME]["metadata"]["uid"] = "another"
+    else:
+        job.api.objects.clear()
+    with pytest.raises(ResultLostError, match="deleted before its result was taken"):
+        value_of(job, is_expected=False)
+    job.api.results[uid] = RemoteResult("present", b"[1]", "")
+    assert value_of(job, is_expected=False) == [1]
+
+
+def test_one_that_is_deleted_between_two_questions_is_lost_and_not_none(job: Job) -> None:
+    job.writes(b"")
+    job.is_had()
+
+    def on_call(call: Call) -> None:
+        if call.verb == "result":
+            job.api.objects.clear()
+
+    job.api.on_call = on_call
+    with pytest.raises(ResultLostError):
+        value_of(job, is_expected=False)
+
+
 def test_one_of_which_nobody_knows_is_neither_lost_nor_none(job: Job) -> None:
     job.writes(b"")
     with pytest.raises(SkyClusterError, match="next try asks for it again") as caught:

@@ -18,7 +18,7 @@ from skyoperator_provider.operators.skycluster import SkyClusterCreateOperator, 
 
 from tests.provider.contexts import context_of
 from tests.provider.http_api import NOT_FOUND, HttpApi, Reply, serving
-from tests.provider.memory import MemoryApi
+from tests.provider.memory import NAMESPACE, Call, MemoryApi
 from tests.provider.test_hook import connect
 
 
@@ -115,3 +115,60 @@ def test_airflows_own_execution_timeout_deletes_once(kind: Any, monkeypatch: pyt
         task_runner._run_execute_callable(context, operator.execute, operator)
     assert len(api.deletions) == 1
     assert [call.verb for call in api.calls].count("delete") == 1
+
+
+def times_out(monkeypatch: pytest.MonkeyPatch, api: MemoryApi, **given: Any) -> SkyClusterOperator:
+    """Run a one-step task until Airflow's execution_timeout ends it; return the operator."""
+    monkeypatch.setattr(base, "SkyClusterHook", lambda **_: api)
+    limit = timedelta(seconds=0.3)
+    dag = DAG("train", schedule=None)
+    operator = SkyClusterOperator(
+        task_id="fit", task={"run": "true"}, poll_seconds=0.01, deferrable=False, execution_timeout=limit, dag=dag, **given
+    )
+    context, _ = context_of(operator)
+    operator.render_template_fields(context)
+    with pytest.raises(AirflowTaskTimeout):
+        task_runner._run_execute_callable(context, operator.execute, operator)
+    return operator
+
+
+def test_a_complete_job_whose_value_has_not_come_in_time_is_kept_for_the_next_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = MemoryApi()
+
+    def completes(call: Call) -> None:
+        if call.verb == "annotate" or (call.verb == "read" and (NAMESPACE, call.name) in api.objects):
+            api.set_job(call.name, had=False)
+            api.set_conditions(call.name, Complete="True")
+
+    api.on_call = completes
+    times_out(monkeypatch, api)
+    assert len(api.creations) == 1
+    assert not api.deletions
+
+
+@pytest.mark.parametrize("action", ["keep", "delete_on_success"])
+def test_a_timeout_is_no_kill_that_overrides_on_finish_action(monkeypatch: pytest.MonkeyPatch, action: str) -> None:
+    api = MemoryApi()
+    times_out(monkeypatch, api, on_finish_action=action)
+    assert len(api.creations) == 1
+    assert not api.deletions
+
+
+def test_a_kill_deletes_whatever_on_finish_action_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a timeout disarms, a true kill before it has used already."""
+    api = MemoryApi()
+    monkeypatch.setattr(base, "SkyClusterHook", lambda **_: api)
+    dag = DAG("train", schedule=None)
+    operator = SkyClusterOperator(task_id="fit", task={"run": "true"}, poll_seconds=0, deferrable=False, on_finish_action="keep", dag=dag)
+
+    def kills(call: Call) -> None:
+        if call.verb == "read" and (NAMESPACE, call.name) in api.objects:
+            api.on_call = lambda _: None
+            operator.on_kill()
+
+    api.on_call = kills
+    context, _ = context_of(operator)
+    operator.render_template_fields(context)
+    with pytest.raises(SkyClusterError):
+        operator.execute(context)
+    assert len(api.deletions) == 1

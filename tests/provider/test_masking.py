@@ -39,3 +39,22 @@ def test_a_name_that_sounds_secret_is_none() -> None:
     """Airflow masks by names as well, and `token` is in this one."""
     body = build(Identity("d", "d", "r", "t"), "ml", 1, task={"envs": {"TOKENIZERS_PARALLELISM": "false"}})
     assert masked_values(body, mask) == []
+
+
+@pytest.mark.parametrize("key", ["labels", "annotations"])
+def test_a_manifests_labels_and_annotations_are_asked_about(key: str) -> None:
+    mask_secret("hunter22-told")
+    manifest = {
+        "apiVersion": "skyoperator.dev/v1alpha1",
+        "kind": "SkyCluster",
+        "metadata": {key: {"a/b": "hunter22-told", "c": "d"}},
+        "spec": {"task": {"run": "x"}},
+    }
+    body = build(Identity("d", "d", "r", "t"), "ml", 1, manifest=manifest)
+    assert masked_values(body, mask) == [f"metadata.{key}.a/b"]
+
+
+def test_a_password_that_is_a_word_of_the_dags_name_is_none_there() -> None:
+    mask_secret("airflow")
+    body = build(Identity("airflow", "airflow", "r", "airflow"), "ml", 1, task={"run": "x"})
+    assert masked_values(body, mask) == []

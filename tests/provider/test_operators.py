@@ -302,6 +302,47 @@ def test_execution_timeout_deletes(api: MemoryApi) -> None:
     assert api.deletions == [uid(api)]
 
 
+@pytest.mark.parametrize("make", [create, one_step])
+def test_what_a_worker_that_died_left_is_deleted_if_the_next_try_cannot_begin(api: MemoryApi, make: Callable[..., Any]) -> None:
+    """The DAG was edited meanwhile, so that it never comes to take it over."""
+    deferred(make(deferrable=True))
+    with pytest.raises(AirflowFailException):
+        run(make(task={"apiVersion": "v1"}), try_number=2)
+    assert api.deletions == [uid(api)]
+
+
+@pytest.mark.parametrize("make", [create, one_step])
+def test_what_a_worker_that_died_left_is_deleted_if_the_next_try_is_killed_before_it_has_it(
+    api: MemoryApi, make: Callable[..., Any]
+) -> None:
+    deferred(make(deferrable=True))
+    operator = make()
+
+    def kills(call: Call) -> None:
+        if call.verb == "list":
+            operator.on_kill()
+
+    api.on_call = kills
+    with pytest.raises(SkyClusterError, match="killed"):
+        run(operator, try_number=2)
+    assert api.deletions == [uid(api)]
+
+
+def test_the_result_that_a_worker_that_died_left_outlives_a_try_that_cannot_look(api: MemoryApi) -> None:
+    deferred(one_step(deferrable=True))
+    name = only(api)["metadata"]["name"]
+    api.set_job(name)
+    api.set_conditions(name, Complete="True")
+    api.results[uid(api)] = RemoteResult("present", b"41", "")
+    api.faults[len(api.calls) + 1] = refused()
+    with pytest.raises(ApiError):
+        run(one_step(result_path="/tmp/result.json"), try_number=2)
+    assert not api.deletions
+    value, _ = run(one_step(result_path="/tmp/result.json"), try_number=3)
+    assert value == 41
+    assert len(api.creations) == 1
+
+
 def test_a_timeout_before_the_answer_to_create_deletes_too(api: MemoryApi) -> None:
     make = api.create
 
@@ -749,6 +790,26 @@ def test_a_failure_to_clean_up_spoils_no_result(api: MemoryApi, verb: str, monke
     assert value == 41
 
 
+@pytest.mark.parametrize("verb", ["result", "annotate", "delete"])
+def test_a_try_that_was_overtaken_cleans_nothing_up(api: MemoryApi, verb: str) -> None:
+    """It was cut off after the job's end, and the next try is about to take the result."""
+    ends(api, result=b"41", Complete="True")
+    happens = api.on_call
+
+    def on_call(call: Call) -> None:
+        if call.verb == verb:
+            api.on_call = lambda _: None
+            api.annotate(NAMESPACE, call.name, {OWNER_TRY: "2"})
+        happens(call)
+
+    api.on_call = on_call
+    value, _ = run(one_step(result_path="/tmp/result.json"))
+    assert value == 41
+    assert not api.deletions
+    if verb != "delete":
+        assert COLLECTED not in only(api)["metadata"]["annotations"]
+
+
 # Logs and delete.
 
 
@@ -781,6 +842,17 @@ def test_logs_finds_its_object(api: MemoryApi, by: str) -> None:
     found, _ = run(logs(**given[by]))
     assert found == value
     assert not api.deletions
+
+
+def test_logs_do_not_take_one_map_index_for_all(api: MemoryApi) -> None:
+    values = [made(api, map_index=index) for index in range(2)]
+    for value, condition in zip(values, ("Failed", "Complete"), strict=True):
+        api.set_conditions(value["name"], **{condition: "True"})
+    with pytest.raises(AirflowFailException, match="map indexes 0, 1"):
+        run(logs(cluster_task_id="fit"))
+    assert run(logs(cluster_task_id="fit"), map_index=1)[0] == values[1]
+    with pytest.raises(SkyClusterError, match="FailedReason"):
+        run(logs(cluster_task_id="fit"), map_index=0)
 
 
 def test_logs_fails_with_the_job_and_keeps_the_object(api: MemoryApi) -> None:

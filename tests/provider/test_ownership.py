@@ -163,6 +163,49 @@ def test_a_clear_deletes_the_older_series_and_nobody_elses(api: MemoryApi) -> No
     assert api.deletions == [old["metadata"]["uid"]]
 
 
+@pytest.mark.parametrize("is_leaving", [False, True])
+def test_a_worker_that_wakes_after_a_clear_leaves_the_new_run_alone(api: MemoryApi, is_leaving: bool) -> None:
+    """It was cut off before its first call, declared dead, and the task was cleared: the series under its own name is empty."""
+    new = run_try(api, replace(IDENTITY, series=1), 2)
+    if is_leaving:
+        api.delete(NAMESPACE, new["metadata"]["name"])
+        api.deletions.clear()
+    with pytest.raises(SkyClusterError, match="belongs to try 2 by now; this is try 1") as caught:
+        run_try(api)
+    assert caught.value.reason == "Overtaken"
+    assert not api.deletions
+    assert len(api.creations) == 1
+
+
+def test_what_an_older_series_left_is_deleted_as_it_was_read(api: MemoryApi) -> None:
+    """A later try takes it over between the list and the deletion."""
+    run_try(api)
+
+    def adopts(call: Call) -> None:
+        if call.verb == "delete":
+            api.on_call = lambda _: None
+            api.annotate(NAMESPACE, IDENTITY.name, {OWNER_TRY: "3"})
+
+    api.on_call = adopts
+    with pytest.raises(SkyClusterError, match="belongs to try 3 by now"):
+        run_try(api, replace(IDENTITY, series=1), 2)
+    assert not api.deletions
+    assert len(api.creations) == 1
+
+
+def test_an_older_series_that_the_controller_writes_to_is_deleted_all_the_same(api: MemoryApi) -> None:
+    old = run_try(api)
+
+    def writes(call: Call) -> None:
+        if call.verb == "delete":
+            api.on_call = lambda _: None
+            api.set_conditions(IDENTITY.name, Ready="True")
+
+    api.on_call = writes
+    run_try(api, replace(IDENTITY, series=1), 2)
+    assert api.deletions == [old["metadata"]["uid"]]
+
+
 def test_retries_that_were_edited_move_the_series_down_and_leave_no_second_object(api: MemoryApi) -> None:
     run_try(api, replace(IDENTITY, series=0))
     run_try(api, replace(IDENTITY, series=-1), 2)
@@ -205,6 +248,49 @@ def test_one_that_begins_to_leave_while_it_is_adopted_is_not_adopted(api: Memory
     assert len(api.live()) == 1
 
 
+def taken_over_at(api: MemoryApi, verb: str, by: str) -> None:
+    """A later try takes the object over just before that call."""
+
+    def adopts(call: Call) -> None:
+        if call.verb == verb:
+            api.on_call = lambda _: None
+            api.annotate(NAMESPACE, IDENTITY.name, {OWNER_TRY: by})
+
+    api.on_call = adopts
+
+
+def test_one_that_a_later_try_adopts_at_the_same_moment_is_the_later_trys(api: MemoryApi) -> None:
+    run_try(api)
+    taken_over_at(api, "annotate", by="3")
+    with pytest.raises(SkyClusterError, match="belongs to try 3 by now; this is try 2"):
+        run_try(api, owner_try=2)
+    assert owner_try(api.objects[NAMESPACE, IDENTITY.name]) == "3"
+
+
+def test_one_that_the_controller_writes_to_at_the_same_moment_is_adopted(api: MemoryApi) -> None:
+    first = run_try(api)
+
+    def writes(call: Call) -> None:
+        if call.verb == "annotate":
+            api.on_call = lambda _: None
+            api.set_conditions(IDENTITY.name, Ready="True")
+
+    api.on_call = writes
+    second = run_try(api, owner_try=2)
+    assert (second["metadata"]["uid"], owner_try(second)) == (first["metadata"]["uid"], "2")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_only_who_has_it_collects(api: MemoryApi, at_once: bool) -> None:
+    body = run_try(api)
+    if at_once:
+        taken_over_at(api, "annotate", by="2")
+    else:
+        run_try(api, owner_try=2)
+    assert not owner_of(api).mark_collected(Target.of(body))
+    assert COLLECTED not in api.objects[NAMESPACE, IDENTITY.name]["metadata"]["annotations"]
+
+
 @pytest.mark.parametrize("ending", [{}, {"Failed": "True"}, {"Complete": "True"}])
 def test_a_worker_that_comes_back_from_the_dead_takes_nothing(api: MemoryApi, ending: dict[str, str]) -> None:
     run_try(api)
@@ -231,7 +317,37 @@ def test_discard_deletes_what_is_this_trys(api: MemoryApi) -> None:
     assert api.deletions == [body["metadata"]["uid"]]
 
 
-def test_discard_leaves_another_trys(api: MemoryApi) -> None:
+def test_discard_deletes_what_an_older_try_left_that_died(api: MemoryApi) -> None:
+    """Its successor failed before it had taken it over."""
+    body = run_try(api, owner_try=9)
+    assert owner_of(api, owner_try=10).discard()
+    assert api.deletions == [body["metadata"]["uid"]]
+
+
+@pytest.mark.parametrize(
+    ("identity", "owner"),
+    [(replace(IDENTITY, series=1), "1"), (replace(IDENTITY, deployment="dev"), "1"), (IDENTITY, "one"), (IDENTITY, "")],
+)
+def test_discard_leaves_what_is_not_known_to_be_this_series(api: MemoryApi, identity: Identity, owner: str) -> None:
+    body = manifest_of(identity)
+    body["metadata"]["name"] = IDENTITY.name
+    body["metadata"]["annotations"][OWNER_TRY] = owner
+    api.create(body)
+    assert not owner_of(api, owner_try=2).discard()
+    assert not api.deletions
+
+
+@pytest.mark.parametrize("is_collected", [True, False])
+def test_discard_spares_a_result_if_told_that_nobody_has_taken(api: MemoryApi, is_collected: bool) -> None:
+    body = run_try(api)
+    api.set_conditions(IDENTITY.name, Complete="True")
+    if is_collected:
+        owner_of(api).mark_collected(Target.of(body))
+    assert owner_of(api, owner_try=2).discard(spares_results=True) is is_collected
+    assert bool(api.deletions) is is_collected
+
+
+def test_discard_leaves_a_later_trys(api: MemoryApi) -> None:
     run_try(api)
     run_try(api, owner_try=2)
     assert not owner_of(api, owner_try=1).discard()
@@ -377,6 +493,8 @@ class Lives(RuleBasedStateMachine):
         self.allowed: dict[int, int] = {}
         """By series: how many launches there may have been."""
         self.is_settled = True
+        self.tries: list[tuple[int, int]] = []
+        """The series and the number of each try that there was."""
 
     def launches(self) -> list[int]:
         """The series of each object that there ever was."""
@@ -393,6 +511,7 @@ class Lives(RuleBasedStateMachine):
     @rule(at=st.integers(1, 9), fault=st.sampled_from(["none", "died before", "died after", "lost", "refused"]))
     def try_again(self, at: int, fault: str) -> None:
         self.number += 1
+        self.tries.append((self.series, self.number))
         before = self.own
         if before is None or is_over(before):
             self.allowed[self.series] = self.launches().count(self.series) + 1
@@ -409,6 +528,36 @@ class Lives(RuleBasedStateMachine):
         except (Died, ApiError):
             pass
         self.api.faults = {}
+
+    @precondition(lambda self: len(self.tries) > 1)
+    @rule(which=st.integers(0, 50))
+    def an_old_try_wakes(self, which: int) -> None:
+        """It was cut off before its first call. Where nothing tells it of a later try it may make an object; it takes and deletes none."""
+        series, number = self.tries[:-1][which % (len(self.tries) - 1)]
+        later = {body["metadata"]["uid"] for body in self.api.objects.values() if int(owner_try(body)) > number}
+        live = {body["metadata"]["uid"] for body in self.api.live()}
+        before = self.api.objects.get((NAMESPACE, replace(IDENTITY, series=series).name))
+        if before is None or is_over(before):
+            self.allowed[series] = max(self.allowed.get(series, 0), self.launches().count(series) + 1)
+        if later:
+            with pytest.raises(SkyClusterError, match="by now; this is try"):
+                run_try(self.api, replace(IDENTITY, series=series), number)
+        else:
+            body = run_try(self.api, replace(IDENTITY, series=series), number)
+            self.kills.append(kill_of(self.api, body, number))
+        assert later & live <= {body["metadata"]["uid"] for body in self.api.live()}
+
+    @precondition(lambda self: self.tries)
+    @rule(which=st.integers(0, 50), spares_results=st.booleans())
+    def some_try_fails(self, which: int, spares_results: bool) -> None:
+        series, number = self.tries[which % len(self.tries)]
+        others = {
+            body["metadata"]["uid"]
+            for body in self.api.live()
+            if int(owner_try(body)) > number or body["metadata"]["annotations"][f"{PREFIX}/series"] != str(series)
+        }
+        owner_of(self.api, replace(IDENTITY, series=series), number).discard(spares_results=spares_results)
+        assert others <= {body["metadata"]["uid"] for body in self.api.live()}
 
     @rule()
     def clear(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -137,6 +138,28 @@ def test_an_object_with_a_uid_that_is_not_there_is_gone(api: MemoryApi, made: di
     api.objects.clear()
     with pytest.raises(SkyClusterError, match="not there any more"):
         run(sensor(cluster=made, missing_grace_seconds=3600))
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_it_does_not_take_one_map_index_for_all(api: MemoryApi, deferrable: bool) -> None:
+    """The newest is complete; that another one failed must not be passed over."""
+    for index, condition in ((0, "Failed"), (1, "Complete")):
+        identity = replace(UPSTREAM, map_index=index)
+        api.create(build(identity, NAMESPACE, 1, task={"run": "true"}))
+        api.set_conditions(identity.name, **{condition: "True"})
+    with pytest.raises(AirflowFailException, match=r"map indexes 0, 1; .*expand"):
+        run(sensor(cluster_task_id="fit", deferrable=deferrable))
+    run(sensor(cluster_task_id="fit"), map_index=1)
+    with pytest.raises(SkyClusterError, match="FailedReason"):
+        run(sensor(cluster_task_id="fit"), map_index=0)
+
+
+def test_several_series_of_one_task_are_its_newest(api: MemoryApi, made: dict[str, str]) -> None:
+    api.set_conditions(made["name"], Failed="True")
+    newest = replace(UPSTREAM, series=1)
+    api.create(build(newest, NAMESPACE, 2, task={"run": "true"}))
+    api.set_conditions(newest.name, Complete="True")
+    run(sensor(cluster_task_id="fit"))
 
 
 def test_a_task_that_left_nothing_fails_at_once(api: MemoryApi) -> None:

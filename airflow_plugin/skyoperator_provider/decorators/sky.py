@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, cast
 from airflow.providers.common.compat.sdk import Context, DecoratedOperator, TaskDecorator, task_decorator_factory
 
 from skyoperator_provider.errors import SkyClusterRejectedError
-from skyoperator_provider.masking import mask
+from skyoperator_provider.masking import holds_secret
 from skyoperator_provider.operators.skycluster import SkyClusterOperator, room_for_run
 from skyoperator_provider.remote import arguments, carrier, source
 
@@ -80,7 +80,7 @@ class SkyDecoratedOperator(DecoratedOperator, SkyClusterOperator):
 
     def _refuse_secrets(self, named: Mapping[str, Any]) -> None:
         """Compressed as they are sent, the masker would find nothing in them, and whoever can read the object can open them."""
-        found = [name for name, value in named.items() if mask(str(value)) != str(value)]
+        found = [name for name, value in named.items() if holds_secret(value)]
         if found:
             raise SkyClusterRejectedError(
                 f"Task {self.task_id}: argument {', '.join(found)} holds what Airflow masks in its logs. Who may read SkyClusters could "

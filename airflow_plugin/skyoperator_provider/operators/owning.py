@@ -5,6 +5,7 @@ What kills a task, and what is done about the object then:
     fails, or runs out of time         the worker deletes it on its way out
     killed while a worker runs it      on_kill, in the worker: one DELETE
     killed while it is deferred        the trigger: see triggers/skycluster.py
+    marked after the trigger's event   nobody: no worker has it yet, and no trigger any more; the object ends by its own deadline
     the trigger loses sight of it      the worker looks itself, and waits again; if it sees nothing, the next try takes the object over
     out of time while it is deferred   the trigger says so, or else Airflow resumes the task only to fail: resume_execution
     the worker or the machine dies     the next try finds the object by its name; if there is none, the object ends by its own deadline
@@ -87,25 +88,35 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
 
     @contextmanager
     def _letting_go(self, context: Context) -> Iterator[None]:
-        """Delete the object on every way out that is a failure. AirflowTaskTimeout is no Exception."""
+        """Delete the object on every way out that is a failure, unless it is kept. AirflowTaskTimeout is no Exception."""
         try:
             yield
         except TaskDeferred:
             raise
         except BaseException as error:
-            if self._is_discarded_after(error):
-                self._discard(context)
+            is_settled = not self._is_discarded_after(error) or self._discard(context, error)
+            if is_settled and not self._is_killed:
+                # Airflow calls on_kill once more after an execution_timeout has come out of execute (task_runner.py,
+                # _run_execute_callable), and what is kept here is not for it to delete.
+                self._killer = None
             raise
 
     def _is_discarded_after(self, error: BaseException) -> bool:
         return self.on_kill_action == "delete" if self._is_killed else not isinstance(error, OutOfSightError)
 
-    def _discard(self, context: Context) -> None:
+    def _spares_results_after(self, error: BaseException) -> bool:  # noqa: ARG002 - others decide by it
+        """Tell whether an object is not deleted that came to a good end unseen."""
+        return False
+
+    def _discard(self, context: Context, cause: BaseException) -> bool:
+        """Delete the object if it is this try's to delete; tell whether that is settled."""
         try:
-            if self._owner(context).discard():
+            if self._owner(context).discard(spares_results=self._spares_results_after(cause)):
                 self.log.info("The task failed, so its SkyCluster is deleted")
         except Exception as error:  # noqa: BLE001 - the task's own failure is the one to be told of
             self.log.warning("The task failed, and its SkyCluster could not be deleted; it ends by its own deadline. %s", error)
+            return False
+        return True
 
     def _owner(self, context: Context) -> Owner:
         identity, owner_try = self._identity(context), context["ti"].try_number

@@ -60,11 +60,20 @@ class SkyClusterReferringOperator(SkyClusterBaseOperator):
             if body is None or not named.is_to(body):
                 raise SkyClusterError(f"{named} is not there: it was deleted, or never made.", reason="Deleted")
             return Target.of(body)
-        found = self._made_upstream(context)
-        if not found:
+        found = self._one_made_upstream(context)
+        if found is None:
             by = f"that task {self.cluster_task_id} made" if self.cluster_task_id else "since cluster= is empty"
             raise SkyClusterError(f"There is no SkyCluster in namespace {self.get_namespace()} {by}.", reason="Deleted")
-        return found[0]
+        return found
+
+    def _one_made_upstream(self, context: Context) -> Target | None:
+        if self.cluster_task_id is None:
+            return None
+        task = references.upstream(self._identity(context), self.cluster_task_id)
+        try:
+            return references.one_made_by(self.hook, self.get_namespace(), task)
+        except references.AmbiguousError as error:
+            raise SkyClusterRejectedError(f"Task {self.task_id}: {error}", reason="InvalidTask") from error
 
 
 class SkyClusterLogsOperator(SkyClusterReferringOperator):

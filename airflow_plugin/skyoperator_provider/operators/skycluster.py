@@ -131,11 +131,11 @@ class SkyClusterOperator(SkyClusterMakingOperator):
         return value
 
     def _clean_up(self, context: Context, target: Target) -> None:
-        """Put away what has done its work. That this can't be done now spoils no result: the object has a time to live."""
+        """Put away what has done its work, unless a later try has it. A failure of that spoils no result: the object has a time to live."""
+        owner = self._owner(context)
         try:
-            self._owner(context).mark_collected(target)
-            if self.on_finish_action != "keep":
-                self.hook.delete(target.namespace, target.name, uid=target.uid)
+            if owner.mark_collected(target) and self.on_finish_action != "keep":
+                owner.discard()
         except ApiError as error:
             self.log.warning("%s could not be deleted; it goes when its ttlSecondsAfterFinished is over. %s", target, error)
 
@@ -149,10 +149,14 @@ class SkyClusterOperator(SkyClusterMakingOperator):
         """What is complete is kept for the next try to take its value, which runs nothing again; unless that can only be the same."""
         if self._is_killed or isinstance(error, OutOfSightError):
             return super()._is_discarded_after(error)
-        if self._is_complete and not isinstance(error, (ResultLostError, SkyRemoteError, AirflowSkipException, AirflowFailException)):
+        if self._is_complete and self._spares_results_after(error):
             return False
         is_success = isinstance(error, AirflowSkipException)
         return self.on_finish_action == "delete" or (self.on_finish_action == "delete_on_success" and is_success)
+
+    def _spares_results_after(self, error: BaseException) -> bool:
+        """Tell whether the next try may have a value that this one could not get."""
+        return not self._is_killed and not isinstance(error, (ResultLostError, SkyRemoteError, AirflowSkipException, AirflowFailException))
 
     def _check(self) -> None:
         if self._is_killed:

@@ -116,20 +116,20 @@ class SkyClusterSensor(SkyClusterTask, BaseSensorOperator):
     def _reference(self, context: Context) -> Reference:
         try:
             named = references.parse(self.cluster, self.get_namespace())
+            made = None if named is not None else self._made_upstream(context)
         except ValueError as error:
             raise SkyClusterRejectedError(f"Task {self.task_id}: {error}", reason="InvalidTask") from error
         if named is not None:
             return named
-        made = self._made_upstream(context)
-        if not made:
+        if made is None:
             raise SkyClusterError(f"Task {self.cluster_task_id or self.task_id} has left no SkyCluster.", reason="Deleted")
-        return Reference(made[0].namespace, made[0].name, made[0].uid)
+        return Reference(made.namespace, made.name, made.uid)
 
-    def _made_upstream(self, context: Context) -> list[Target]:
+    def _made_upstream(self, context: Context) -> Target | None:
         if self.cluster_task_id is None:
-            return []
+            return None
         task = references.upstream(self._identity(context), self.cluster_task_id)
-        return references.made_by(self.hook, self.get_namespace(), task)
+        return references.one_made_by(self.hook, self.get_namespace(), task)
 
     def _expect_soon(self, context: Context, reference: Reference) -> None:
         waited_seconds = time.time() - self._waiting_since(context)

@@ -602,6 +602,30 @@ async def test_in_airflows_own_runner(
     assert not runner.events
 
 
+async def test_in_airflows_own_runner_that_cancels_again_and_again(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its supervisor asks for what is to go once a second, and the first question to Airflow takes several."""
+    api.put("train", annotations={OWNER_TRY: "1"})
+    runner, this = airflows_runner(), trigger(api)
+    is_asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> bool:
+        is_asked.set()
+        await may_answer.wait()
+        return True
+
+    monkeypatch.setattr(this, "safe_to_cancel", slow)
+    task = asyncio.create_task(runner.run_trigger(1, this))
+    runner.triggers[1] = {"task": task, "name": "train", "events": 0, "is_watcher": False}
+    await until(lambda: api.open_watches == 1)
+    for _ in range(3):
+        runner.to_cancel.append(1)
+        await runner.cancel_triggers()  # type: ignore[no-untyped-call]
+        await is_asked.wait()
+    may_answer.set()
+    await asyncio.wait([task])
+    assert "train" not in api.objects
+
+
 async def test_in_airflows_own_runner_to_the_event(api: ScriptedApi) -> None:
     api.put("train", {"Complete": "True"})
     runner = airflows_runner()

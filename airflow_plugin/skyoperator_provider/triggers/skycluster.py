@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
@@ -241,13 +241,15 @@ class SkyClusterTrigger(BaseTrigger):
         If Airflow can't be asked, nothing is deleted. What that leaves ends by its own deadline; a deletion would be for good, and a
         triggerer that can't ask is most likely one that was cut off, whose tasks another one has taken over.
         """
-        if not self._is_to_delete or self.uid is None:
-            return
+        if self._is_to_delete and self.uid is not None:
+            await _to_its_end(self._delete_if_killed(self.uid))
+
+    async def _delete_if_killed(self, uid: str) -> None:
         try:
             async with asyncio.timeout(KILL_SECONDS):
                 if await self._is_killed():
                     async with watches().client(await self._source()) as api, watches().deletions:
-                        await self._delete(api, self.uid)
+                        await self._delete(api, uid)
         except Exception:
             self.log.exception("Could not delete SkyCluster %s/%s: its own deadline ends it", self.namespace, self.name)
 
@@ -323,6 +325,18 @@ class SkyClusterTrigger(BaseTrigger):
             return
         await api.delete(self.namespace, self.name, uid=uid, resource_version=body["metadata"]["resourceVersion"])
         self.log.info("Deleted SkyCluster %s/%s: its task was killed", self.namespace, self.name)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await the work, however often who awaits it is cancelled meanwhile.
+
+    A triggerer cancels what is to go once a second until it has gone, also while it awaits its on_kill (airflow 3.3,
+    jobs/triggerer_job_runner.py, update_triggers and cancel_triggers).
+    """
+    task = asyncio.create_task(work)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([task])
 
 
 def _finite(seconds: float) -> float | None:

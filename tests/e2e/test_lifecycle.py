@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -66,28 +65,3 @@ def test_a_job_that_fails_is_failed_and_takes_its_cluster_along(apply: Apply) ->
     assert failing.condition("Complete")[0] == "False"  # type: ignore[index]
     eventually("the failed one is down by itself", lambda: failing.status()["phase"] == "Failed", seconds=60)
     nothing_left(failing.cluster, seconds=5)
-
-
-def test_a_delete_while_it_is_launched_leaves_nothing(apply: Apply) -> None:
-    this = apply("mid-launch", task={"resources": SMALL, "run": "sleep 1000"})
-    eventually("the cluster has a row", lambda: this.status().get("cluster", {}).get("status") == "INIT", seconds=60)
-    cluster = this.cluster
-    this.delete(seconds=60)
-    nothing_left(cluster, seconds=1)
-
-
-def test_a_delete_while_it_is_queued_leaves_nothing(apply: Apply) -> None:
-    """Two long workers on this machine: the later launches wait in SkyPilot's queue."""
-    crowd = [apply(f"crowd-{number}", task={"resources": SMALL, "run": "sleep 1000"}) for number in range(5)]
-    for this in crowd:
-        eventually(f"{this.name} is taken", partial(request_of, this), seconds=60)
-    names = [this.name for this in crowd]
-    clusters = [this.cluster for this in crowd]
-    kubectl("delete", "skyc", *names, "-n", crowd[0].namespace, "--timeout=60s", timeout_seconds=70)
-    for cluster in clusters:
-        nothing_left(cluster, seconds=5)
-
-
-def request_of(this: Sky) -> str | None:
-    found: str | None = this.status().get("launch", {}).get("requestID")
-    return found

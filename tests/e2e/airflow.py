@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.conftest import ROOT
 from tests.e2e.support import eventually, free_port
 
-ROOT = Path(__file__).resolve().parents[2]
 BIN = ROOT / "airflow_plugin/.venv/bin"
 START_SECONDS = 180
 ENDED = ("success", "failed")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.airflow import ROOT, Airflow, Run, running
-from tests.e2e.conftest import AIRFLOW, NAMESPACE
+from tests.e2e.airflow import Airflow, Run, running
+from tests.e2e.conftest import AIRFLOW, NAMESPACE, ROOT
 from tests.e2e.support import Sky, eventually, kubectl, nothing_left
 
 EXAMPLES = ["four_steps.py", "one_step.py"]

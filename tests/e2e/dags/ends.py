@@ -1,4 +1,4 @@
-"""DAGs that do not come to a good end by themselves."""
+"""DAGs for the ends that no example shows: red, without a value, and killed."""
 
 from __future__ import annotations
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiohttp
 
-from skyoperator_provider.errors import ApiError, ChangedError
+from skyoperator_provider.errors import ApiError
 from skyoperator_provider.feed import Page
 from skyoperator_provider.hooks import logs, requests
-from skyoperator_provider.hooks.api import Answer, Request, refusal
+from skyoperator_provider.hooks.api import Answer, Request, changed, refusal
 from skyoperator_provider.watches import Key
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class KubernetesSkyClusterApi:
         request = requests.delete(namespace, name, requests.preconditions(uid, resource_version))
         answer = await self._answer(request)
         if requests.is_changed(answer):
-            raise ChangedError(f"Can't {request.action}: {answer.message}", status=answer.status, reason=answer.reason)
+            raise changed(request, answer)
         if not requests.is_absent(answer):
             _good(request, answer)
 

@@ -16,6 +16,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from skyoperator_provider.errors import ApiError
+from skyoperator_provider.skycluster import attempt_of
 
 if TYPE_CHECKING:
     from skyoperator_provider.feed import SkyClusterApi
@@ -82,9 +83,8 @@ class Log:
 
 def log_of(body: Mapping[str, Any]) -> Log:
     """Return where an object's log is read, by what the object says."""
-    metadata, status = body["metadata"], body.get("status") or {}
-    attempt = (status.get("launch") or {}).get("attempt") if status.get("job") else None
-    return Log(metadata["namespace"], metadata["name"], metadata["uid"], attempt)
+    metadata = body["metadata"]
+    return Log(metadata["namespace"], metadata["name"], metadata["uid"], attempt_of(body))
 
 
 class Tail:

@@ -19,7 +19,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.client.rest import RESTClientObject
 from urllib3.exceptions import HTTPError, SSLError
 
-from skyoperator_provider.errors import ApiError
+from skyoperator_provider.errors import ApiError, ChangedError
 
 Json: TypeAlias = dict[str, Any]
 Query: TypeAlias = Sequence[tuple[str, str]]
@@ -218,6 +218,11 @@ def refusal(request: Request, answer: Answer) -> ApiError:
     """Return the error that a refusal is: what was asked, of what, what the server says, and what to do."""
     words = " ".join(filter(None, (f"Can't {request.action}: {answer.message} (HTTP {answer.status}).", _advice(request, answer))))
     return ApiError(words, status=answer.status, reason=answer.reason)
+
+
+def changed(request: Request, answer: Answer) -> ChangedError:
+    """Return the error that an unmet precondition is."""
+    return ChangedError(f"Can't {request.action}: {answer.message}", status=answer.status, reason=answer.reason)
 
 
 def _advice(request: Request, answer: Answer) -> str:

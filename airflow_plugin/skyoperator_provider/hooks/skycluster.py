@@ -14,9 +14,9 @@ from kubernetes_asyncio.client import Configuration
 from kubernetes_asyncio.config import ConfigException, load_incluster_config
 
 from skyoperator_provider import settings
-from skyoperator_provider.errors import ApiError, ChangedError, ObjectExistsError, SkyClusterRejectedError
+from skyoperator_provider.errors import ApiError, ObjectExistsError, SkyClusterRejectedError
 from skyoperator_provider.hooks import connection_check, logs, requests
-from skyoperator_provider.hooks.api import PAUSES_SECONDS, Answer, Api, Json, Request, refusal
+from skyoperator_provider.hooks.api import PAUSES_SECONDS, Answer, Api, Json, Request, changed, refusal
 from skyoperator_provider.hooks.logs import LogPiece, LogState, Place, RemoteResult
 
 __all__ = ["AsyncSkyClusterHook", "LogPiece", "LogState", "RemoteResult", "SkyClusterHook"]
@@ -118,7 +118,7 @@ class SkyClusterHook(KubernetesHook):
         request = requests.annotate(namespace, name, annotations, requests.preconditions(uid, resource_version))
         answer = self.api.ask(request)
         if requests.is_absent(answer) or requests.is_changed(answer):
-            raise _changed(request, answer)
+            raise changed(request, answer)
         return _document(request, answer)
 
     def delete(
@@ -140,7 +140,7 @@ class SkyClusterHook(KubernetesHook):
         if requests.is_absent(answer):
             return False
         if requests.is_changed(answer):
-            raise _changed(request, answer)
+            raise changed(request, answer)
         _document(request, answer)
         return True
 
@@ -267,7 +267,3 @@ def _document(request: Request, answer: Answer) -> Json:
     if not answer.document:
         raise ApiError(f"Can't {request.action}: the answer is no Kubernetes object, but {answer.message!r}")
     return answer.document
-
-
-def _changed(request: Request, answer: Answer) -> ChangedError:
-    return ChangedError(f"Can't {request.action}: {answer.message}", status=answer.status, reason=answer.reason)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, cast
 
 from airflow.providers.cncf.kubernetes.operators.resource import KubernetesResourceBaseOperator
 from airflow.providers.common.compat.sdk import Context, conf
@@ -15,12 +17,16 @@ from skyoperator_provider.hooks.skycluster import SkyClusterHook
 from skyoperator_provider.identity import Identity
 from skyoperator_provider.ownership import Target, identity_of
 from skyoperator_provider.skycluster import Outcome, Verdict, WaitFor, verdict
+from skyoperator_provider.triggers.skycluster import SkyClusterTrigger
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
 
 XCOM_KEY: Final = "skycluster"
 """Where a task says which object is its own, as soon as there is one: {name, namespace, uid}."""
+
+PAD_SECONDS: Final = 60
+"""How much later Airflow gives up a deferred task than its trigger does: only who still runs can delete."""
 
 LOST_LIMIT: Final = 3
 """How often a trigger may lose sight of one object. Each time it has tried for eight minutes, unless a right is missing."""
@@ -53,6 +59,22 @@ class SkyClusterTask:
         """Render as Airflow does, but for comments: see `templating`. Overridden here, since mapped tasks pass by anything else."""
         env = templating.for_shell(jinja_env or self.get_template_env())  # type: ignore[attr-defined]
         return super().render_template(content, context, env, seen_oids)  # type: ignore[misc]
+
+    def _wait_in_triggerer(self, context: Context, trigger: Mapping[str, Any], wait_for: WaitFor, seconds_left: float | None) -> NoReturn:
+        """Defer until execute_complete. `trigger` says which object, and what else this task asks of SkyClusterTrigger."""
+        self.defer(  # type: ignore[attr-defined]
+            trigger=SkyClusterTrigger(
+                wait_for=wait_for.value,
+                kubernetes_conn_id=self.kubernetes_conn_id or "",
+                config_file=self.config_file,
+                deadline_epoch_seconds=None if seconds_left is None else time.time() + seconds_left,
+                owner_try=str(context["ti"].try_number),
+                **trigger,
+            ),
+            method_name="execute_complete",
+            timeout=None if seconds_left is None else timedelta(seconds=seconds_left + PAD_SECONDS),
+        )
+        raise AssertionError("defer raises TaskDeferred")
 
     def _end_after(self, event: Event, wait_for: WaitFor) -> Verdict | None:
         """Return how it ended: as the trigger saw it, else as the object says now. None while that goes on, and is to be waited for again.
@@ -95,6 +117,9 @@ class SkyClusterBaseOperator(SkyClusterTask, KubernetesResourceBaseOperator):
     ) -> None:
         super().__init__(kubernetes_conn_id=kubernetes_conn_id, config_file=config_file, custom_resource_definition=True, **kwargs)
         self.namespace = namespace
+
+    def _limit_seconds(self) -> float | None:
+        return self.execution_timeout.total_seconds() if self.execution_timeout else None
 
 
 def target_of(event: Event) -> Target:

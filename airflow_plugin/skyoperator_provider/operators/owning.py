@@ -16,7 +16,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any, Final, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import Context, TaskDeferred
@@ -29,13 +28,9 @@ from skyoperator_provider.killing import Killer
 from skyoperator_provider.operators.base import XCOM_KEY, Event, SkyClusterBaseOperator, default_deferrable, target_of
 from skyoperator_provider.ownership import Owner, Target
 from skyoperator_provider.skycluster import Outcome, Verdict, WaitFor, cluster_of
-from skyoperator_provider.triggers.skycluster import SkyClusterTrigger
 
-PAD_SECONDS: Final = 60
-"""How much later Airflow gives up a deferred task than its trigger does: only who still runs can delete."""
 _GONE_SECONDS: Final = 1800
 """How long a predecessor under the same name may take to go, where no execution_timeout says."""
-_GRACE_SECONDS: Final = 60
 
 Body = dict[str, Any]
 
@@ -122,9 +117,6 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
         identity, owner_try = self._identity(context), context["ti"].try_number
         return Owner(self.hook, identity, self.get_namespace(), owner_try, log=self.log, is_killed=lambda: self._is_killed)
 
-    def _limit_seconds(self) -> float | None:
-        return self.execution_timeout.total_seconds() if self.execution_timeout else None
-
     def _bring_about(self, context: Context, manifest: Body) -> Body:
         limit_seconds = self._limit_seconds() or _GONE_SECONDS
         body = self._owner(context).bring_about(manifest, timeout_seconds=limit_seconds, poll_seconds=self.poll_seconds)
@@ -174,28 +166,15 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
     def _defer(self, context: Context, target: Target, wait_for: WaitFor, *, after: Event | None = None) -> NoReturn:
         """Wait in the triggerer. `after` an event of a trigger that lost sight, its deadline and its place in the log go on."""
         before = after or {}
-        seconds_left = self._seconds_left(before)
-        self.defer(
-            trigger=SkyClusterTrigger(
-                name=target.name,
-                namespace=target.namespace,
-                uid=target.uid,
-                wait_for=wait_for.value,
-                kubernetes_conn_id=self.kubernetes_conn_id or "",
-                config_file=self.config_file,
-                deadline_epoch_seconds=None if seconds_left is None else time.time() + seconds_left,
-                owner_try=str(context["ti"].try_number),
-                on_kill_action=self.on_kill_action,
-                missing_grace_seconds=_GRACE_SECONDS,
-                logs=self._streams_log,
-                log_offset_bytes=before.get("log_offset_bytes") or 0,
-                log_attempt=before.get("log_attempt"),
-                logging_interval_seconds=10,
-                times_lost=0 if after is None else after.get("times_lost", 0) + 1,
-            ),
-            method_name="execute_complete",
-            timeout=None if seconds_left is None else timedelta(seconds=seconds_left + PAD_SECONDS),
-        )
+        trigger = {
+            **target.as_dict(),
+            "on_kill_action": self.on_kill_action,
+            "logs": self._streams_log,
+            "log_offset_bytes": before.get("log_offset_bytes") or 0,
+            "log_attempt": before.get("log_attempt"),
+            "times_lost": 0 if after is None else after.get("times_lost", 0) + 1,
+        }
+        self._wait_in_triggerer(context, trigger, wait_for, self._seconds_left(before))
 
     def _seconds_left(self, before: Event) -> float | None:
         until = before.get("deadline_epoch_seconds")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any, Final
 
 from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
@@ -13,11 +11,9 @@ from skyoperator_provider import references
 from skyoperator_provider.errors import ChangedError, SkyClusterError, SkyClusterRejectedError, failure
 from skyoperator_provider.following import Follower, LogStream, resumed
 from skyoperator_provider.operators.base import Event, SkyClusterBaseOperator, default_deferrable, target_of, verdict_of
-from skyoperator_provider.operators.owning import PAD_SECONDS
 from skyoperator_provider.ownership import Target
 from skyoperator_provider.references import Reference
 from skyoperator_provider.skycluster import Outcome, Verdict, WaitFor, verdict, words
-from skyoperator_provider.triggers.skycluster import SkyClusterTrigger
 
 _GONE_PERIOD_SECONDS: Final = 30
 
@@ -96,7 +92,8 @@ class SkyClusterLogsOperator(SkyClusterReferringOperator):
         body = self.hook.read(target.namespace, target.name)
         end = verdict(body, WaitFor.COMPLETE, uid=target.uid)
         if end is None and self.deferrable:
-            self._defer(context, target)
+            trigger = {**target.as_dict(), "on_kill_action": "keep", "logs": True}
+            self._wait_in_triggerer(context, trigger, WaitFor.COMPLETE, self._limit_seconds())
         stream = LogStream(self.hook, target, log=self.log)
         return self._ended(target, end or self._follower(target).wait(WaitFor.COMPLETE, stream), stream)
 
@@ -127,28 +124,6 @@ class SkyClusterLogsOperator(SkyClusterReferringOperator):
 
     def _follower(self, target: Target) -> Follower:
         return Follower(self.hook, target, log=self.log, poll_seconds=self.poll_seconds)
-
-    def _defer(self, context: Context, target: Target) -> None:
-        limit_seconds = self.execution_timeout.total_seconds() if self.execution_timeout else None
-        self.defer(
-            trigger=SkyClusterTrigger(
-                name=target.name,
-                namespace=target.namespace,
-                uid=target.uid,
-                wait_for=WaitFor.COMPLETE.value,
-                kubernetes_conn_id=self.kubernetes_conn_id or "",
-                config_file=self.config_file,
-                deadline_epoch_seconds=None if limit_seconds is None else time.time() + limit_seconds,
-                owner_try=str(context["ti"].try_number),
-                on_kill_action="keep",
-                missing_grace_seconds=0,
-                logs=True,
-                log_offset_bytes=0,
-                logging_interval_seconds=10,
-            ),
-            method_name="execute_complete",
-            timeout=None if limit_seconds is None else timedelta(seconds=limit_seconds + PAD_SECONDS),
-        )
 
 
 class SkyClusterDeleteOperator(SkyClusterReferringOperator):

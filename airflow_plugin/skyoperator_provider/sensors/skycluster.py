@@ -14,11 +14,9 @@ from skyoperator_provider.errors import ApiError, SkyClusterError, SkyClusterRej
 from skyoperator_provider.following import Patience
 from skyoperator_provider.hooks.skycluster import SkyClusterHook
 from skyoperator_provider.operators.base import Event, SkyClusterTask, default_deferrable, verdict_of
-from skyoperator_provider.operators.owning import PAD_SECONDS
 from skyoperator_provider.ownership import Target
 from skyoperator_provider.references import Reference
 from skyoperator_provider.skycluster import Outcome, Verdict, WaitFor, verdict, words
-from skyoperator_provider.triggers.skycluster import SkyClusterTrigger
 
 _GRACE_SECONDS: Final = 60
 
@@ -145,19 +143,11 @@ class SkyClusterSensor(SkyClusterTask, BaseSensorOperator):
 
     def _defer(self, context: Context) -> None:
         reference = self._reference(context)
-        self.defer(
-            trigger=SkyClusterTrigger(
-                name=reference.name,
-                namespace=reference.namespace,
-                uid=reference.uid,
-                wait_for=self.wait_for.value,
-                kubernetes_conn_id=self.kubernetes_conn_id or "",
-                config_file=self.config_file,
-                deadline_epoch_seconds=time.time() + self.timeout,
-                owner_try=str(context["ti"].try_number),
-                on_kill_action="keep",
-                missing_grace_seconds=self.missing_grace_seconds,
-            ),
-            method_name="execute_complete",
-            timeout=timedelta(seconds=self.timeout + PAD_SECONDS),
-        )
+        trigger = {
+            "name": reference.name,
+            "namespace": reference.namespace,
+            "uid": reference.uid,
+            "on_kill_action": "keep",
+            "missing_grace_seconds": self.missing_grace_seconds,
+        }
+        self._wait_in_triggerer(context, trigger, self.wait_for, self.timeout)

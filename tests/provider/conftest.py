@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from importlib.util import find_spec
 
 from hypothesis import settings
 
@@ -13,3 +14,6 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 settings.register_profile("unhurried", deadline=None)  # a time for each example would measure the machine's load
 settings.load_profile("unhurried")
+
+# Airflow 2 is promised what is not deferred, and the examples are for Airflow 3: test_airflow_2.py has what is there instead.
+collect_ignore = ["test_airflow_2.py"] if find_spec("airflow.sdk") else ["test_examples.py", "test_trigger.py"]

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.dag_processing.dagbag import DagBag
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowSkipException
-from airflow.sdk.log import mask_secret
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowSkipException, mask_secret
 from skyoperator_provider.decorators.sky import sky_task
 from skyoperator_provider.errors import ResultLostError, SkyRemoteError
 from skyoperator_provider.hooks.skycluster import RemoteResult
@@ -17,11 +15,12 @@ from skyoperator_provider.masking import holds_secret
 from skyoperator_provider.operators import base
 
 from tests.provider import far_side
+from tests.provider.airflows import DagBag
 from tests.provider.contexts import context_of
 from tests.provider.memory import NAMESPACE, Call, MemoryApi
 
 DAG_FILE = """
-from airflow.sdk import dag, task
+from airflow.providers.common.compat.sdk import dag, task
 
 
 def scaled(value):

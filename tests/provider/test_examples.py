@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
-from airflow.dag_processing.dagbag import DagBag
 from airflow.providers.common.compat.sdk import DAG, TriggerRule
-from airflow.serialization.serialized_objects import DagSerialization
 from skyoperator_provider.operators import base
 from skyoperator_provider.operators.skycluster import SkyClusterCreateOperator
 
 from tests.provider import far_side
+from tests.provider.airflows import DagBag, DagSerialization
 from tests.provider.contexts import context_of
 from tests.provider.memory import MemoryApi
 

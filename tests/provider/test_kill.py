@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowTaskTimeout, BaseHook
-from airflow.sdk.execution_time import task_runner
 from skyoperator_provider.errors import SkyClusterError
 from skyoperator_provider.operators import base
 from skyoperator_provider.operators.skycluster import SkyClusterCreateOperator, SkyClusterOperator
 
+from tests.provider.airflows import run_in_time, unreachable
 from tests.provider.contexts import context_of
 from tests.provider.http_api import NOT_FOUND, HttpApi, Reply, serving
 from tests.provider.memory import NAMESPACE, Call, MemoryApi
@@ -54,13 +54,6 @@ class Kube:
         return Reply(200, self.body)
 
 
-class NoAirflow:
-    """Airflow's channel to the supervisor, whose lock the main thread may hold."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise AssertionError(f"on_kill calls Airflow: {name}")
-
-
 @pytest.fixture
 def server() -> Iterator[HttpApi]:
     with serving() as api:
@@ -76,9 +69,8 @@ def test_a_worker_that_waits_for_an_answer_deletes_all_the_same(server: HttpApi,
     errors: list[BaseException] = []
 
     def on_term(*_: object) -> None:
-        """As task_runner does, but for what it may not use."""
-        with monkeypatch.context() as patch:
-            patch.setattr(task_runner, "SUPERVISOR_COMMS", NoAirflow(), raising=False)
+        """As Airflow's worker does, but for what it may not use."""
+        with unreachable(monkeypatch) as patch:
             patch.setattr(BaseHook, "get_connection", lambda *_: errors.append(AssertionError("on_kill asks for a connection")))
             operator.on_kill()
 
@@ -112,7 +104,7 @@ def test_airflows_own_execution_timeout_deletes_once(kind: Any, monkeypatch: pyt
     context, _ = context_of(operator)
     operator.render_template_fields(context)
     with pytest.raises(AirflowTaskTimeout):
-        task_runner._run_execute_callable(context, operator.execute, operator)
+        run_in_time(operator, context)
     assert len(api.deletions) == 1
     assert [call.verb for call in api.calls].count("delete") == 1
 
@@ -128,7 +120,7 @@ def times_out(monkeypatch: pytest.MonkeyPatch, api: MemoryApi, **given: Any) -> 
     context, _ = context_of(operator)
     operator.render_template_fields(context)
     with pytest.raises(AirflowTaskTimeout):
-        task_runner._run_execute_callable(context, operator.execute, operator)
+        run_in_time(operator, context)
     return operator
 
 

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 
 import pytest
 from airflow.providers.common.compat.sdk import BaseHook, mask_secret
-from airflow.sdk._shared.secrets_masker import _secrets_masker
 from skyoperator_provider.identity import Identity
 from skyoperator_provider.manifest import build, masked_values
 from skyoperator_provider.masking import mask
 
+from tests.provider.airflows import secrets_masker
+
 
 @pytest.fixture(autouse=True)
 def fresh_masker() -> Iterator[None]:
-    masker = _secrets_masker()
+    masker = secrets_masker()
     before = set(masker.patterns), masker.replacer
     yield
     masker.patterns, masker.replacer = before

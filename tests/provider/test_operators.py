@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowTaskTimeout, TaskDeferred
-from airflow.sdk.exceptions import TaskDeferralTimeout
-from airflow.sdk.execution_time import task_runner
-from airflow.sdk.log import mask_secret
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowTaskTimeout, TaskDeferred, mask_secret
 from skyoperator_provider import links
 from skyoperator_provider.errors import ApiError, ResultLostError, SkyClusterError, SkyClusterRejectedError
 from skyoperator_provider.hooks.skycluster import RemoteResult
@@ -25,6 +22,7 @@ from skyoperator_provider.operators.skycluster import (
     SkyClusterOperator,
 )
 
+from tests.provider.airflows import NO_AIRFLOW, DeferralTimeoutError, unreachable
 from tests.provider.contexts import context_of
 from tests.provider.memory import NAMESPACE, Call, MemoryApi, forbidden, refused
 
@@ -535,7 +533,7 @@ def test_airflows_own_deferral_timeout_deletes(api: MemoryApi, make: Callable[..
     operator = make(deferrable=True)
     context, _ = context_of(operator)
     operator.render_template_fields(context)
-    with pytest.raises(TaskDeferralTimeout):
+    with pytest.raises(DeferralTimeoutError):
         operator.resume_execution("__fail__", {"error": "Trigger timeout"}, context)
     assert api.deletions == [uid(api)]
 
@@ -552,21 +550,13 @@ def test_a_try_that_was_overtaken_deletes_nothing(api: MemoryApi) -> None:
 # Killed.
 
 
-class NoAirflow:
-    """A channel to the supervisor whose use from a signal handler would be a deadlock."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise AssertionError(f"on_kill calls Airflow: {name}")
-
-
 def kill_at_read(api: MemoryApi, number: int, operator: Any, monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     """SIGTERM arrives at the nth look; return the calls that on_kill makes."""
     calls: list[Call] = []
 
     def kill(name: str) -> None:
-        with monkeypatch.context() as patch:
-            patch.setattr(task_runner, "SUPERVISOR_COMMS", NoAirflow(), raising=False)
-            patch.setattr(base, "SkyClusterHook", NoAirflow())
+        with unreachable(monkeypatch) as patch:
+            patch.setattr(base, "SkyClusterHook", NO_AIRFLOW)
             begin = len(api.calls)
             operator.on_kill()
             calls.extend(api.calls[begin:])

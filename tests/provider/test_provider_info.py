@@ -12,15 +12,20 @@ import airflow
 import jsonschema
 import pytest
 from airflow.configuration import conf
+from airflow.providers.cncf.kubernetes.get_provider_info import get_provider_info as kubernetes_info
 from airflow.providers_manager import ProvidersManager
-from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
 from skyoperator_provider.get_provider_info import get_provider_info
 from skyoperator_provider.hooks.skycluster import SkyClusterHook
 from skyoperator_provider.manifest import Defaults
 from skyoperator_provider.settings import defaults
 
+from tests.provider.airflows import HooksManager
+
 HOME = Path(airflow.__file__).parent
 INFO = get_provider_info()
+FIELDS = INFO["connection-types"][0]["conn-fields"]
+READS_FIELDS = "conn-fields" in (HOME / "provider.yaml.schema.json").read_text()
+"""Whether Airflow makes a form of what the provider says of its connection: 3.2 and later."""
 NUMBERS = ("active_deadline_seconds", "ttl_seconds_after_finished", "autostop_idle_minutes")
 PACKAGE = Path(__file__).parents[2] / "airflow_plugin"
 
@@ -53,28 +58,31 @@ def manager() -> ProvidersManager:
     return ProvidersManager()  # type: ignore[no-untyped-call]
 
 
-def test_airflow_finds_the_connection_type_and_its_form(manager: ProvidersManager) -> None:
-    hook = ProvidersManagerTaskRuntime().hooks["skyoperator"]  # type: ignore[no-untyped-call]
+def test_airflow_finds_the_connection_type() -> None:
+    hook = HooksManager().hooks["skyoperator"]
     assert hook is not None
     assert (hook.hook_class_name, hook.hook_name) == (f"{SkyClusterHook.__module__}.SkyClusterHook", SkyClusterHook.hook_name)
     assert hook.connection_id_attribute_name == SkyClusterHook.conn_name_attr
+
+
+def test_airflow_finds_the_form(manager: ProvidersManager) -> None:
+    """Where it knows no fields of ours, it shows the extras as they are written."""
     form: dict[str, Any] = {
         key.removeprefix("extra__skyoperator__"): widget
         for key, widget in manager.connection_form_widgets.items()
         if key.startswith("extra__skyoperator__")
     }
-    assert {"namespace", "deployment", "dashboard_url", "kube_config", "kube_config_path", "in_cluster", "cluster_context"} <= form.keys()
-    assert [name for name, widget in form.items() if widget.is_sensitive] == ["kube_config"]
+    assert form.keys() == (FIELDS.keys() if READS_FIELDS else set())
+    assert [name for name, widget in form.items() if widget.is_sensitive] == (["kube_config"] if READS_FIELDS else [])
+    behaviour = manager.field_behaviours.get("skyoperator", SkyClusterHook.get_ui_field_behaviour())
+    assert ("extra" in behaviour["hidden_fields"]) == READS_FIELDS
 
 
-def test_the_form_has_what_kubernetes_connections_have(manager: ProvidersManager) -> None:
-    kubernetes = {key.split("__")[2] for key in manager.connection_form_widgets if key.startswith("extra__kubernetes__")}
-    ours = {key.split("__")[2] for key in manager.connection_form_widgets if key.startswith("extra__skyoperator__")}
-    assert {key for key in kubernetes if not key.startswith("xcom_sidecar")} <= ours
-
-
-def test_airflow_2_shows_the_extras_that_have_no_field_there() -> None:
-    assert "extra" not in SkyClusterHook.get_ui_field_behaviour()["hidden_fields"]
+def test_the_form_has_what_kubernetes_connections_have() -> None:
+    types = kubernetes_info()["connection-types"]  # type: ignore[no-untyped-call]
+    (kubernetes,) = (known for known in types if known["connection-type"] == "kubernetes")
+    fields = {key for key in kubernetes["conn-fields"] if not key.startswith("xcom_sidecar")}
+    assert {"kube_config", "in_cluster"} <= fields <= FIELDS.keys()
 
 
 def test_the_extra_link_is_found(manager: ProvidersManager) -> None:
@@ -92,5 +100,6 @@ def test_defaults_are_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert options.keys() == {"deployment", "dashboard_url", *NUMBERS}
 
 
-def test_airflow_knows_the_section() -> None:
+def test_airflow_knows_the_section(manager: ProvidersManager) -> None:
+    manager.initialize_providers_configuration()
     assert conf.get("skyoperator", "autostop_idle_minutes") == "60"

@@ -16,7 +16,8 @@ from typing import Any, cast
 
 import pytest
 from aiohttp import web
-from airflow.jobs.triggerer_job_runner import _USER_ACTION_CANCEL_MSG, TriggerRunner
+from airflow.jobs import triggerer_job_runner
+from airflow.jobs.triggerer_job_runner import TriggerRunner
 from airflow.sdk.execution_time import task_runner
 from airflow.serialization.serialized_objects import BaseSerialization
 from airflow.triggers.base import BaseTrigger
@@ -31,6 +32,8 @@ from tests.provider.kubernetes_server import served, serving, status_of
 from tests.provider.scripted_api import NAMESPACE, ScriptedApi, until
 
 LOST = ApiError("connection lost")
+USER_ACTION = getattr(triggerer_job_runner, "_USER_ACTION_CANCEL_MSG", None)
+"""What a triggerer cancels with when somebody marked or cleared the task. Below 3.3 it tells nothing, then or when it stops."""
 TASK_INSTANCE = cast(
     "Any",
     SimpleNamespace(id="ti", dag_id="dag", task_id="task", run_id="run", map_index=-1, try_number=1, context_carrier=None),
@@ -124,10 +127,11 @@ async def killed(this: ScriptedTrigger) -> None:
     """As the triggerer ends a trigger whose task was killed: cancelled while it waits, then told."""
     running = asyncio.create_task(events_of(this))
     await until(lambda: this.api.open_watches == 1)
-    running.cancel("__airflow_user_action__")
+    running.cancel(USER_ACTION)
     with pytest.raises(asyncio.CancelledError):
         await running
-    await this.on_kill()
+    if module.IS_TOLD_OF_KILLS:
+        await this.on_kill()
     await this.cleanup()
 
 
@@ -554,6 +558,7 @@ async def test_below_3_3_airflows_own_timeout_is_no_kill(api: ScriptedApi, monke
 
 async def test_from_3_3_on_cleanup_deletes_nothing(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bug: every restart of a triggerer takes down every cluster."""
+    monkeypatch.setattr(module, "IS_TOLD_OF_KILLS", True)
     api.put("train", annotations={OWNER_TRY: "1"})
     this = trigger(api)
     asked = states(monkeypatch, this, "failed")
@@ -565,6 +570,10 @@ async def test_from_3_3_on_cleanup_deletes_nothing(api: ScriptedApi, monkeypatch
     assert (asked, api.calls["delete"]) == ([], 0)
 
 
+def test_who_is_told_of_kills_is_told_how() -> None:
+    assert (USER_ACTION is not None) == module.IS_TOLD_OF_KILLS
+
+
 def airflows_runner() -> TriggerRunner:
     return TriggerRunner()  # type: ignore[no-untyped-call]
 
@@ -572,12 +581,13 @@ def airflows_runner() -> TriggerRunner:
 @pytest.mark.parametrize(
     ("message", "state", "timeout_seconds", "is_deleted"),
     [
-        (_USER_ACTION_CANCEL_MSG, "failed", 3600, True),
-        (_USER_ACTION_CANCEL_MSG, "deferred", 3600, False),
-        (None, "failed", 3600, False),
-        (_USER_ACTION_CANCEL_MSG, "failed", -1, False),
+        (USER_ACTION, "failed", 3600, True),
+        (USER_ACTION, "deferred", 3600, False),
+        (None, "deferred", 3600, False),
+        (None, "failed", 3600, USER_ACTION is None),
+        (USER_ACTION, "failed", -1, False),
     ],
-    ids=["killed", "another triggerer has it", "triggerer stops", "timed out"],
+    ids=["killed", "another triggerer has it", "triggerer stops", "killed while it stops", "timed out"],
 )
 async def test_in_airflows_own_runner(
     api: ScriptedApi,
@@ -592,7 +602,9 @@ async def test_in_airflows_own_runner(
     runner, this = airflows_runner(), trigger(api)
     states(monkeypatch, this, state)
     this.task_instance = TASK_INSTANCE
-    task = asyncio.create_task(runner.run_trigger(1, this, datetime.now(UTC) + timedelta(seconds=timeout_seconds)))
+    timeout_after = datetime.now(UTC) + timedelta(seconds=timeout_seconds)
+    monkeypatch.setattr(this, "timeout_after", timeout_after, raising=False)  # as create_triggers does
+    task = asyncio.create_task(runner.run_trigger(1, this, timeout_after))
     runner.triggers[1] = {"task": task, "name": "train", "events": 0, "is_watcher": False}
     await until(lambda: api.open_watches == 1)
     task.cancel(message)
@@ -633,8 +645,8 @@ async def test_in_airflows_own_runner_to_the_event(api: ScriptedApi) -> None:
     task = asyncio.create_task(runner.run_trigger(1, trigger(api)))
     runner.triggers[1] = {"task": task, "name": "train", "events": 0, "is_watcher": False}
     await task
-    (entry,) = runner.events
-    assert entry.event.payload["status"] == "reached"
+    ((_, event, *_),) = runner.events
+    assert event.payload["status"] == "reached"
     assert [dict(context) for context in api.contexts] == [{}], "what the feed says would be in this task's log"
 
 

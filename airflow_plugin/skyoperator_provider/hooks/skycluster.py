@@ -44,7 +44,7 @@ class SkyClusterHook(KubernetesHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return which fields Airflow 2's form hides. It has none for our own extras, so `extra` itself is shown, for them."""
+        """Return which fields a form of Airflow below 3.2 hides. It has none for our own extras, so `extra` itself is shown, for them."""
         return {"hidden_fields": ["host", "schema", "login", "password", "port"], "relabeling": {}}
 
     @cached_property

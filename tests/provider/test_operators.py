@@ -894,6 +894,17 @@ def test_logs_defer_and_never_delete(api: MemoryApi) -> None:
     assert not api.deletions
 
 
+def test_logs_that_a_trigger_lost_sight_of_go_on_where_they_were(api: MemoryApi) -> None:
+    value = made(api)
+    with pytest.raises(TaskDeferred) as caught:
+        run(logs(cluster=value, deferrable=True), event=lost(of=only(api), log_offset_bytes=77, log_attempt=2))
+    again = caught.value.trigger.serialize()[1]
+    assert (again["log_offset_bytes"], again["log_attempt"], again["times_lost"]) == (77, 2, 1)
+    api.set_conditions(value["name"], Complete="True")
+    assert run(logs(cluster=value, deferrable=True), event=lost(of=only(api)))[0] == value
+    assert not api.deletions
+
+
 @pytest.mark.parametrize("given", [{"cluster_task_id": "fit"}, {"cluster": "{{ launched }}"}, {"cluster": "{{ launched.name }}"}])
 def test_delete_finds_its_target_and_is_idempotent(api: MemoryApi, given: dict[str, str]) -> None:
     value = made(api)

@@ -16,7 +16,8 @@ from typing import Any
 from tests.e2e.conftest import ROOT
 from tests.e2e.support import eventually, free_port
 
-BIN = ROOT / "airflow_plugin/.venv/bin"
+BIN = Path(os.environ.get("SKYOPERATOR_AIRFLOW_BIN") or ROOT / "airflow_plugin/.venv/bin")
+"""Which Airflow; the provider's own environment has the newest that it is for."""
 START_SECONDS = 180
 ENDED = ("success", "failed")
 
@@ -50,6 +51,10 @@ class Run:
     def mark(self, task_id: str, state: str) -> None:
         self.airflow.ask("PATCH", f"{self._path}/taskInstances/{task_id}", {"new_state": state})
 
+    def clear(self, task_id: str) -> None:
+        what = {"dry_run": False, "dag_run_id": self.run_id, "task_ids": [task_id], "only_failed": False}
+        self.airflow.ask("POST", f"/dags/{self.dag_id}/clearTaskInstances", what)
+
     def log(self, task_id: str) -> str:
         """What the task's page shows."""
         content = self.airflow.ask("GET", f"{self._path}/taskInstances/{task_id}/logs/1?full_content=true")["content"]
@@ -82,16 +87,15 @@ class Airflow:
     def dags(self) -> set[str]:
         return {dag["dag_id"] for dag in self.ask("GET", "/dags")["dags"]}
 
-    def run(self, dag_id: str) -> Run:
-        started = self.ask("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": {}})
+    def run(self, dag_id: str, conf: dict[str, Any] | None = None) -> Run:
+        started = self.ask("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf or {}})
         return Run(self, dag_id, started["dag_run_id"])
 
 
-@contextmanager
-def running(home: Path, dags: Path, connection: dict[str, Any]) -> Iterator[Airflow]:
-    """Yield an Airflow that has these DAGs and this connection."""
-    port = free_port()
-    environment = {
+def environment(home: Path, dags: Path, connection: dict[str, Any], port: int) -> dict[str, str]:
+    """What an Airflow process is told by its environment: its home, these DAGs, this connection, and where the API server is."""
+    return {
+        **os.environ,
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "AIRFLOW_HOME": str(home),
         "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
@@ -105,9 +109,15 @@ def running(home: Path, dags: Path, connection: dict[str, Any]) -> Iterator[Airf
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
     }
+
+
+@contextmanager
+def running(home: Path, dags: Path, connection: dict[str, Any]) -> Iterator[Airflow]:
+    """Yield an Airflow that has these DAGs and this connection."""
+    port = free_port()
     with (home / "standalone.log").open("wb") as log:
         process = subprocess.Popen(
-            [BIN / "airflow", "standalone"], env={**os.environ, **environment}, stdout=log, stderr=log, start_new_session=True
+            [BIN / "airflow", "standalone"], env=environment(home, dags, connection, port), stdout=log, stderr=log, start_new_session=True
         )
         try:
             airflow = Airflow(f"http://127.0.0.1:{port}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowTaskTimeout, TaskDeferred
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowSkipException, AirflowTaskTimeout, TaskDeferred
 from airflow.sdk.exceptions import TaskDeferralTimeout
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.log import mask_secret
@@ -24,6 +25,8 @@ from skyoperator_provider.operators.skycluster import (
     SkyClusterLogsOperator,
     SkyClusterOperator,
 )
+from skyoperator_provider.remote.far.failure import error_value
+from skyoperator_provider.remote.far.result_file import ExitCodeError
 
 from tests.provider.contexts import context_of
 from tests.provider.memory import NAMESPACE, Call, MemoryApi, forbidden, refused
@@ -808,6 +811,38 @@ def test_a_try_that_was_overtaken_cleans_nothing_up(api: MemoryApi, verb: str) -
     assert not api.deletions
     if verb != "delete":
         assert COLLECTED not in only(api)["metadata"]["annotations"]
+
+
+def told(code: int) -> bytes:
+    """What comes back of a script that tells its exit code (tests/provider/test_remote_shell.py reads a true one)."""
+    return json.dumps(error_value(ExitCodeError(str(code)), "")).encode()
+
+
+@pytest.mark.parametrize("skip_on_exit_code", [99, [98, 99], {99}])
+@pytest.mark.parametrize("policy", ["delete", "delete_on_success", "keep"])
+def test_a_job_may_skip_its_task_by_its_exit_code(api: MemoryApi, skip_on_exit_code: Any, policy: str) -> None:
+    ends(api, b"nothing to do\n", result=told(99), Failed=("True", "JobFailed", "exit"))
+    with pytest.raises(AirflowSkipException, match="exited with 99"):
+        run(one_step(skip_on_exit_code=skip_on_exit_code, result_path="/r.json", on_finish_action=policy))
+    assert len(api.deletions) == (policy != "keep")
+
+
+@pytest.mark.parametrize("result", [told(98), None], ids=["another code", "none told"])
+def test_a_job_with_another_exit_code_has_failed(api: MemoryApi, result: bytes | None) -> None:
+    ends(api, b"boom\n", result=result, Failed=("True", "JobFailed", "exit 98"))
+    with pytest.raises(SkyClusterError, match=r"exit 98(.|\n)*boom"):
+        run(one_step(skip_on_exit_code=99, result_path="/r.json"))
+
+
+def test_an_exit_code_can_not_be_told_without_the_way_of_a_result(api: MemoryApi) -> None:
+    with pytest.raises(ValueError, match="wants result_path"):
+        one_step(skip_on_exit_code=99)
+    elsewhere = {"spec": {"taskRef": {"configMapKeyRef": {"name": "t", "key": "k"}}}}
+    manifest = {"apiVersion": "skyoperator.dev/v1alpha1", "kind": "SkyCluster", **elsewhere}
+    operator = one_step(skip_on_exit_code=99, result_path="/r.json", task=None, manifest=manifest)
+    with pytest.raises(AirflowFailException, match="is in a ConfigMap"):
+        run(operator)
+    assert not api.objects
 
 
 # Logs and delete.

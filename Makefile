@@ -11,6 +11,13 @@ SKYPILOT := 0.14.1
 SKYPILOT_PYTHON := $(CACHE)/skypilot-$(SKYPILOT)/bin/python
 # Airflow's environment is one of its own: its providers' pins exclude the controller's.
 PROVIDER := cd airflow_plugin && env -u VIRTUAL_ENV $(UV) run --frozen
+# The Airflows that the provider is for besides its environment's own. Each is built of its pins, and named by them.
+AIRFLOWS := 2.11.2 3.1.8 3.2.2
+# Of these a whole Airflow runs, not imports alone.
+AIRFLOW_COMPILED := 3.2.2
+AIRFLOW ?= $(AIRFLOW_COMPILED)
+airflow_key = $(shell cat airflow_plugin/constraints/airflow-$(1).txt <(grep -A 1 entry-points airflow_plugin/pyproject.toml) | sha256sum | cut -c 1-8)
+airflow_bin = $(CACHE)/airflow-$(1)-$(call airflow_key,$(1))/bin
 CRD := skyclusters.skyoperator.dev.yaml
 
 export PATH := $(CACHE)/bin:$(PATH)
@@ -46,6 +53,19 @@ unit: venv tools provider ## tests/unit: no processes; and the Airflow provider'
 .PHONY: provider
 provider: airflow_plugin/.venv/.synced ## tests/provider: the Airflow provider, without Airflow's processes
 	$(PROVIDER) pytest -n 2 --rootdir .. ../tests/provider
+
+.PHONY: airflow-bin
+airflow-bin: ## build an environment with another Airflow (AIRFLOW=3.2.2, say); print where its commands are
+	@$(MAKE) --no-print-directory $(call airflow_bin,$(AIRFLOW))/python >&2
+	@echo $(call airflow_bin,$(AIRFLOW))
+
+.PHONY: constraints
+constraints: $(UV) ## pin the other Airflows' environments anew; what is pinned and still fits stays
+	cd airflow_plugin && for version in $(AIRFLOWS); do \
+	  echo "apache-airflow==$$version" | $(UV) pip compile --quiet --python-version 3.11 --group test \
+	    --no-emit-index-url --no-annotate --custom-compile-command "make constraints" \
+	    --output-file constraints/airflow-$$version.txt pyproject.toml - >/dev/null; \
+	done
 
 .PHONY: mutants
 mutants: venv ## break each invariant in a copy of the source: its test must fail there
@@ -125,6 +145,16 @@ $(SKYPILOT_PYTHON):
 	$(UV) venv --quiet --clear --python 3.11 $(CACHE)/skypilot-$(SKYPILOT).partial
 	VIRTUAL_ENV=$(CACHE)/skypilot-$(SKYPILOT).partial $(UV) pip install --quiet --compile-bytecode "skypilot[kubernetes]==$(SKYPILOT)"
 	rm -rf $(CACHE)/skypilot-$(SKYPILOT) && mv $(CACHE)/skypilot-$(SKYPILOT).partial $(CACHE)/skypilot-$(SKYPILOT)
+
+# Of the provider only what Airflow finds it by is installed. Its code is on PYTHONPATH, so work trees can share the environment.
+$(CACHE)/airflow-%/bin/python: VERSION = $(firstword $(subst -, ,$*))
+$(CACHE)/airflow-%/bin/python: PARTIAL = $(CACHE)/airflow-$*.partial
+$(CACHE)/airflow-%/bin/python: | $(UV)
+	$(UV) venv --quiet --clear --relocatable --python 3.11 $(PARTIAL)
+	VIRTUAL_ENV=$(PARTIAL) nice -n 19 $(UV) pip install --quiet --no-deps $(if $(filter $(AIRFLOW_COMPILED),$(VERSION)),--compile-bytecode) \
+	  --requirements airflow_plugin/constraints/airflow-$(VERSION).txt ./airflow_plugin
+	rm -r $(PARTIAL)/lib/python3.11/site-packages/skyoperator_provider
+	rm -rf $(@D:/bin=) && mv $(PARTIAL) $(@D:/bin=)
 
 $(CACHE)/uv/bin/uv:
 	python3 -m venv $(CACHE)/uv

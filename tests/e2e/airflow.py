@@ -97,6 +97,7 @@ def environment(home: Path, dags: Path, connection: dict[str, Any], port: int) -
     return {
         **os.environ,
         "PATH": f"{BIN}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT / "airflow_plugin"),
         "AIRFLOW_HOME": str(home),
         "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
         "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",

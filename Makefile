@@ -88,7 +88,7 @@ fuzz: cluster-up $(SKYPILOT_PYTHON) ## tests/fuzz: a thousand right, wrong and h
 
 .PHONY: e2e
 e2e: cluster-up images tools airflow_plugin/.venv/.synced ## tests/e2e: real kubelet, real SkyPilot, real Airflow, processes killed
-	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/e2e
+	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest --durations=20 tests/e2e
 
 .PHONY: deaths
 deaths: cluster-up tools $(if $(AIRFLOW),$(call airflow_bin,$(AIRFLOW))/python,airflow_plugin/.venv/.synced) ## tests/deaths: Airflow's processes die one by one (AIRFLOW=3.2.2: that one's)

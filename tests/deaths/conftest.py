@@ -71,6 +71,7 @@ async def act(
     processes: Processes, airflow_rights: None, behind: Controllers, api: ApiServer, standin: tuple[Control, str], table: list[Row]
 ) -> AsyncIterator[Act]:
     """Everything that takes part; jobs run until they are told to finish."""
+    await asyncio.to_thread(processes.mend)
     control = standin[0]
     control.jobs(seconds=FOREVER_SECONDS)
     act = Act(Stage(api, behind, control, await behind.start()), processes, table)

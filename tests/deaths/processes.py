@@ -51,6 +51,9 @@ class Part:
                 [BIN / "airflow", self.name], env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
 
+    def is_alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     @property
     def pid(self) -> int:
         assert self.process is not None
@@ -97,6 +100,11 @@ class Processes:
         for name in names:
             self.parts[name].start()
         eventually(f"{' and '.join(names)} are up", self.airflow.is_healthy, seconds=START_SECONDS)
+
+    def mend(self) -> None:
+        """Start what an act that failed has left dead."""
+        if dead := [name for name, part in self.parts.items() if not part.is_alive()]:
+            self.restart(*dead)
 
     def kill_worker(self, task_instance_id: str, *, with_supervisor: bool) -> None:
         """Kill the process of a task, as the kernel does when memory is short, with or without the one that looks after it."""

@@ -18,6 +18,7 @@ from tests.deaths.table import Ending
 GREEN = Ending("success", "success")
 RED = Ending("failed", "failed")
 LEFT = replace(RED, object="ended by its deadline, gone after its time to live")
+OUTLIVED = replace(RED, object="gone after its time to live")
 AGAIN = replace(GREEN, tries=2)
 ANEW = replace(GREEN, tries=2, launches="1 + 1")
 
@@ -140,7 +141,7 @@ async def test_marked_when_no_worker_has_it(act: Act) -> None:
             job.finish()
             await job.reaches("scheduled")
             await job.mark("failed")
-        await job.comes_to("marked failed after the trigger's event, before a worker goes on", LEFT)
+        await job.comes_to("marked failed after the trigger's event, before a worker goes on", OUTLIVED)
 
 
 # What becomes of the others

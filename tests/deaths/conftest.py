@@ -45,7 +45,8 @@ def account(crd: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def processes(account: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
     home, dags = tmp_path_factory.mktemp("airflow"), Path(__file__).parent / "dags"
-    with separate(home, dags, {"conn_type": "skyoperator", "extra": {"kube_config_path": str(account)}}) as processes:
+    kubernetes = {"conn_type": "skyoperator", "extra": {"kube_config_path": str(account)}}
+    with separate(home, dags, {"kubernetes_default": kubernetes}) as processes:
         eventually("the DAGs are there", lambda: "brief_deferred" in processes.airflow.dags(), seconds=120)
         yield processes
     for part in processes.parts.values():

@@ -143,10 +143,10 @@ def _stat(pid: int, field: int) -> int | None:
 
 
 @contextmanager
-def separate(home: Path, dags: Path, connection: dict[str, Any]) -> Iterator[Processes]:
-    """Yield an Airflow of four processes that has these DAGs and this connection."""
+def separate(home: Path, dags: Path, connections: dict[str, dict[str, Any]]) -> Iterator[Processes]:
+    """Yield an Airflow of four processes that has these DAGs and connections."""
     port = free_port()
-    told = {**environment(home, dags, connection, port), **SECRETS, **SOONER}
+    told = {**environment(home, dags, connections, port), **SECRETS, **SOONER}
     subprocess.run([BIN / "airflow", "db", "migrate"], env=told, check=True, capture_output=True)
     processes = Processes(Airflow(f"http://127.0.0.1:{port}"), {name: Part(name, told, home / f"{name}.log") for name in NAMES})
     with ExitStack() as ends:

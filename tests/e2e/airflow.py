@@ -44,9 +44,13 @@ class Run:
     def task(self, task_id: str) -> dict[str, Any]:
         return self.airflow.ask("GET", f"{self._path}/taskInstances/{task_id}")
 
+    def tasks(self) -> list[dict[str, Any]]:
+        """Its task instances; a mapped task has one for each index."""
+        found: list[dict[str, Any]] = self.airflow.ask("GET", f"{self._path}/taskInstances")["task_instances"]
+        return found
+
     def states(self) -> dict[str, str]:
-        found = self.airflow.ask("GET", f"{self._path}/taskInstances")["task_instances"]
-        return {task["task_id"]: task["state"] for task in found}
+        return {task["task_id"]: task["state"] for task in self.tasks()}
 
     def mark(self, task_id: str, state: str) -> None:
         self.airflow.ask("PATCH", f"{self._path}/taskInstances/{task_id}", {"new_state": state})
@@ -57,8 +61,17 @@ class Run:
 
     def log(self, task_id: str) -> str:
         """What the task's page shows."""
-        content = self.airflow.ask("GET", f"{self._path}/taskInstances/{task_id}/logs/1?full_content=true")["content"]
-        return "\n".join(str(line.get("event")) + str(line.get("error_detail") or "") for line in content)
+        return "\n".join(str(line.get("event")) + str(line.get("error_detail") or "") for line in self._lines(task_id))
+
+    def errors(self, task_id: str) -> dict[str, str]:
+        """What each exception said that the task's page shows, by its type."""
+        found = [error for line in self._lines(task_id) for error in line.get("error_detail") or []]
+        return {error["exc_type"]: error["exc_value"] for error in found}
+
+    def _lines(self, task_id: str) -> list[dict[str, Any]]:
+        path = f"{self._path}/taskInstances/{task_id}/logs/1?full_content=true"
+        found: list[dict[str, Any]] = self.airflow.ask("GET", path)["content"]
+        return found
 
 
 @dataclass(frozen=True)
@@ -92,14 +105,14 @@ class Airflow:
         return Run(self, dag_id, started["dag_run_id"])
 
 
-def environment(home: Path, dags: Path, connection: dict[str, Any], port: int) -> dict[str, str]:
-    """What an Airflow process is told by its environment: its home, these DAGs, this connection, and where the API server is."""
+def environment(home: Path, dags: Path, connections: dict[str, dict[str, Any]], port: int) -> dict[str, str]:
+    """What an Airflow process is told by its environment: its home, these DAGs, these connections, and where the API server is."""
     return {
         **os.environ,
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT / "airflow_plugin"),
         "AIRFLOW_HOME": str(home),
-        "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
+        **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(connection) for name, connection in connections.items()},
         "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__WORKERS": "1",
@@ -113,12 +126,12 @@ def environment(home: Path, dags: Path, connection: dict[str, Any], port: int) -
 
 
 @contextmanager
-def running(home: Path, dags: Path, connection: dict[str, Any]) -> Iterator[Airflow]:
-    """Yield an Airflow that has these DAGs and this connection."""
+def running(home: Path, dags: Path, connections: dict[str, dict[str, Any]]) -> Iterator[Airflow]:
+    """Yield an Airflow that has these DAGs and connections."""
     port = free_port()
     with (home / "standalone.log").open("wb") as log:
         process = subprocess.Popen(
-            [BIN / "airflow", "standalone"], env=environment(home, dags, connection, port), stdout=log, stderr=log, start_new_session=True
+            [BIN / "airflow", "standalone"], env=environment(home, dags, connections, port), stdout=log, stderr=log, start_new_session=True
         )
         try:
             airflow = Airflow(f"http://127.0.0.1:{port}")

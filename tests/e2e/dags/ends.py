@@ -1,8 +1,8 @@
-"""DAGs for the ends that no example shows: red, without a value, and killed."""
+"""DAGs for the ends that no example shows: red, without a value, raised on the cluster, and killed."""
 
 from __future__ import annotations
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task
 from skyoperator_provider.operators.skycluster import (
     SkyClusterCreateOperator,
     SkyClusterDeleteOperator,
@@ -22,6 +22,15 @@ with DAG("red", schedule=None):
 
 with DAG("no_value", schedule=None):
     SkyClusterOperator(task_id="train", task={"resources": RESOURCES, "run": "echo nothing to return"})
+
+with DAG("raises", schedule=None):
+
+    @task.sky(task={"resources": RESOURCES})
+    def divide(by: int) -> float:
+        """Raise, on the cluster."""
+        return 1 / by
+
+    divide(0)
 
 for dag_id, is_deferrable in (("long_deferred", True), ("long_running", False)):
     with DAG(dag_id, schedule=None):

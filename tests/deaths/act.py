@@ -11,9 +11,9 @@ from typing import Any
 
 from skyoperator.task.names import cluster_name
 
-from tests.deaths.processes import Processes
 from tests.deaths.table import Ending, Row
 from tests.e2e.airflow import ENDED, Run
+from tests.e2e.airflow_processes import Processes
 from tests.e2e.support import kubectl
 from tests.integration.stage import Stage
 

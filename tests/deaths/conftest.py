@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from tests.deaths.act import Act
-from tests.deaths.processes import Processes, separate
 from tests.deaths.table import Row, write
 from tests.e2e.airflow import BIN
+from tests.e2e.airflow_processes import Processes, separate
 from tests.e2e.support import RELEASE, eventually, kubectl
 from tests.integration.apiserver import ApiServer
 from tests.integration.conftest import ROOT, Controllers, api, behind, controllers, crd, namespace, rights, standin

@@ -12,8 +12,8 @@ from signal import SIGKILL
 import pytest
 
 from tests.deaths.act import Act, Job
-from tests.deaths.processes import NAMES
 from tests.deaths.table import Ending
+from tests.e2e.airflow_processes import NAMES
 
 GREEN = Ending("success", "success")
 RED = Ending("failed", "failed")

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.e2e.conftest import ROOT
-from tests.e2e.support import eventually, free_port
+from tests.e2e.support import eventually
 
 BIN = Path(os.environ.get("SKYOPERATOR_AIRFLOW_BIN") or ROOT / "airflow_plugin/.venv/bin")
 """Which Airflow; the provider's own environment has the newest that it is for."""
@@ -123,21 +119,3 @@ def environment(home: Path, dags: Path, connections: dict[str, dict[str, Any]], 
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
     }
-
-
-@contextmanager
-def running(home: Path, dags: Path, connections: dict[str, dict[str, Any]]) -> Iterator[Airflow]:
-    """Yield an Airflow that has these DAGs and connections."""
-    port = free_port()
-    with (home / "standalone.log").open("wb") as log:
-        process = subprocess.Popen(
-            [BIN / "airflow", "standalone"], env=environment(home, dags, connections, port), stdout=log, stderr=log, start_new_session=True
-        )
-        try:
-            airflow = Airflow(f"http://127.0.0.1:{port}")
-            eventually("Airflow is up", airflow.is_healthy, seconds=START_SECONDS)
-            yield airflow
-        finally:
-            # Its children outlive a signal to the parent alone.
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(timeout=60)

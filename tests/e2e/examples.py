@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tests.e2e.airflow import Airflow, running
+from tests.e2e.airflow_processes import Processes, separate
 from tests.e2e.conftest import AIRFLOW, NAMESPACE, ROOT
 from tests.e2e.object_store import connection
 from tests.e2e.support import eventually, kubectl, port_forward
@@ -28,6 +28,7 @@ DAGS = {
     "raises",
     "red",
     "long_deferred",
+    "minute_deferred",
     "long_running",
 }
 POOL_SLOTS = 2
@@ -51,7 +52,7 @@ def small(text: str) -> str:
 
 
 @contextmanager
-def airflow_with_examples(home: Path, dags: Path) -> Iterator[Airflow]:
+def airflow_with_examples(home: Path, dags: Path) -> Iterator[Processes]:
     """Yield an Airflow that knows all examples, small ones, and the DAGs of tests/e2e/dags. No object that they made is left."""
     for path in [*(ROOT / "examples/airflow").iterdir(), *(HERE / "dags").glob("*.py")]:
         (dags / path.name).write_text(small(path.read_text()))
@@ -59,10 +60,10 @@ def airflow_with_examples(home: Path, dags: Path) -> Iterator[Airflow]:
     secret("hugging-face", token="not-a-real-one")
     with object_store() as store:
         connections = {"kubernetes_default": {"conn_type": "skyoperator", "extra": of_kubernetes}, "aws_default": store}
-        with running(home, dags, connections) as airflow:
-            eventually("the DAGs are there", lambda: airflow.dags() >= DAGS, seconds=120)
-            airflow.ask("POST", "/pools", {"name": "sky", "slots": POOL_SLOTS, "include_deferred": True})
-            yield airflow
+        with separate(home, dags, connections) as processes:
+            eventually("the DAGs are there", lambda: processes.airflow.dags() >= DAGS, seconds=120)
+            processes.airflow.ask("POST", "/pools", {"name": "sky", "slots": POOL_SLOTS, "include_deferred": True})
+            yield processes
     kubectl("delete", "skyc", "--all", "-n", NAMESPACE, "--timeout=150s", timeout_seconds=160)
 
 

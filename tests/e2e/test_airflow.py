@@ -14,6 +14,7 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 
 from tests.e2e.airflow import Airflow, Run
+from tests.e2e.airflow_processes import Processes
 from tests.e2e.conftest import NAMESPACE
 from tests.e2e.examples import HERE, POOL_SLOTS, airflow_with_examples
 from tests.e2e.seen import Seen, most_at_once, of_run, run_of, watching
@@ -29,9 +30,14 @@ GONE_SECONDS = 180
 
 
 @pytest.fixture(scope="module")
-def airflow(release: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+def processes(release: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
     with airflow_with_examples(tmp_path_factory.mktemp("airflow"), tmp_path_factory.mktemp("dags")) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def airflow(processes: Processes) -> Airflow:
+    return processes.airflow
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +182,16 @@ def test_a_task_that_is_marked_failed_leaves_nothing(killed: dict[str, Run], dag
     goes(run)
     nothing_left(cluster, seconds=30)
     assert run.ended(seconds=60) == "failed"
+
+
+def test_a_job_outlives_its_triggerer(processes: Processes) -> None:
+    run = processes.airflow.run("minute_deferred")
+    this = at_work(run, "deferred")
+    uid = this.body()["metadata"]["uid"]
+    processes.parts["triggerer"].die()
+    processes.restart("triggerer")
+    assert this.body()["metadata"]["uid"] == uid
+    assert this.status()["launch"]["attempt"] == 1
+    assert run.ended(seconds=300) == "success"
+    assert "at work" in run.log("train")
+    goes(run)

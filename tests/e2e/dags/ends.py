@@ -32,8 +32,7 @@ with DAG("raises", schedule=None):
 
     divide(0)
 
-for dag_id, is_deferrable in (("long_deferred", True), ("long_running", False)):
+for dag_id, is_deferrable, seconds in (("long_deferred", True, 3000), ("long_running", False, 3000), ("minute_deferred", True, 60)):
     with DAG(dag_id, schedule=None):
-        SkyClusterOperator(
-            task_id="train", task={"resources": RESOURCES, "run": "echo at work\nsleep 3000"}, deferrable=is_deferrable, retries=0
-        )
+        work = {"resources": RESOURCES, "run": f"echo at work\nsleep {seconds}"}
+        SkyClusterOperator(task_id="train", task=work, deferrable=is_deferrable, retries=0)

@@ -15,7 +15,6 @@ PROVIDER := cd airflow_plugin && env -u VIRTUAL_ENV $(UV) run --frozen
 AIRFLOWS := 2.11.2 3.1.8 3.2.2
 # Of these a whole Airflow runs, not imports alone.
 AIRFLOW_COMPILED := 3.2.2
-AIRFLOW ?= $(AIRFLOW_COMPILED)
 airflow_key = $(shell cat airflow_plugin/constraints/airflow-$(1).txt <(grep -A 1 entry-points airflow_plugin/pyproject.toml) | sha256sum | cut -c 1-8)
 airflow_bin = $(CACHE)/airflow-$(1)-$(call airflow_key,$(1))/bin
 CRD := skyclusters.skyoperator.dev.yaml
@@ -98,7 +97,11 @@ fuzz: cluster-up $(SKYPILOT_PYTHON) ## tests/fuzz: a thousand right, wrong and h
 
 .PHONY: e2e
 e2e: cluster-up images tools airflow_plugin/.venv/.synced ## tests/e2e: real kubelet, real SkyPilot, real Airflow, processes killed
-	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/e2e
+	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest --durations=20 tests/e2e
+
+.PHONY: deaths
+deaths: cluster-up tools $(if $(AIRFLOW),$(call airflow_bin,$(AIRFLOW))/python,airflow_plugin/.venv/.synced) ## tests/deaths: Airflow's processes die one by one (AIRFLOW=3.2.2: that one's)
+	KUBECONFIG=$(LOCAL_KUBECONFIG) SKYOPERATOR_AIRFLOW_BIN=$(if $(AIRFLOW),$(call airflow_bin,$(AIRFLOW))) $(RUN) pytest tests/deaths
 
 .PHONY: soak
 soak: cluster-up images tools ## tests/soak: failures provoked, SkyPilot's database wiped, some chaos; leave the machine to it

@@ -33,10 +33,12 @@ class ResultLostError(SkyClusterError):
 class SkyRemoteError(SkyClusterError):
     """The function of an @task.sky raised; carries what it raised."""
 
-    def __init__(self, message: str, *, remote_type: str, remote_traceback: str) -> None:
+    def __init__(self, message: str, *, remote_type: str, remote_traceback: str, exit_code: int | None = None) -> None:
         super().__init__(message, reason="JobFailed")
         self.remote_type = remote_type
         self.remote_traceback = remote_traceback
+        self.exit_code = exit_code
+        """Of a script that was to tell it."""
 
 
 class ApiError(SkyClusterError):

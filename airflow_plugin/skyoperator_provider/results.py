@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from skyoperator_provider.errors import ResultLostError, SkyClusterError, SkyRemoteError
 from skyoperator_provider.hooks.skycluster import RemoteResult
 from skyoperator_provider.ownership import Target
+from skyoperator_provider.remote import values
 from skyoperator_provider.remote.values import RemoteError, UnreadableValueError, read
 from skyoperator_provider.skycluster import log_is_coming
 
@@ -77,6 +78,17 @@ def raise_remote(source: Source, target: Target, *, check: Callable[[], None] = 
         return
 
 
+def exit_code(source: Source, target: Target, *, check: Callable[[], None] = lambda: None) -> int | None:
+    """Return what the script of a job that failed exited with; None if it does not tell, or that can't be had."""
+    try:
+        await_value(source, target, is_expected=False, check=check)
+    except SkyRemoteError as error:
+        return error.exit_code
+    except SkyClusterError:
+        return None
+    return None
+
+
 def _is_coming(source: Source, target: Target) -> bool:
     body = _body(source, target)
     return body is not None and log_is_coming(body)
@@ -115,4 +127,4 @@ def _raised(target: Target, found: RemoteError) -> Exception:
     text = f"{text}\n{found.traceback}"
     if found.is_a("AirflowFailException"):
         return AirflowFailException(text)
-    return SkyRemoteError(text, remote_type=found.type, remote_traceback=found.traceback)
+    return SkyRemoteError(text, remote_type=found.type, remote_traceback=found.traceback, exit_code=values.exit_code(found))

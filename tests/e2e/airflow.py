@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.e2e.conftest import ROOT
-from tests.e2e.support import eventually, free_port
+from tests.e2e.support import eventually
 
-BIN = ROOT / "airflow_plugin/.venv/bin"
+BIN = Path(os.environ.get("SKYOPERATOR_AIRFLOW_BIN") or ROOT / "airflow_plugin/.venv/bin")
+"""Which Airflow; the provider's own environment has the newest that it is for."""
 START_SECONDS = 180
 ENDED = ("success", "failed")
 
@@ -43,17 +40,34 @@ class Run:
     def task(self, task_id: str) -> dict[str, Any]:
         return self.airflow.ask("GET", f"{self._path}/taskInstances/{task_id}")
 
+    def tasks(self) -> list[dict[str, Any]]:
+        """Its task instances; a mapped task has one for each index."""
+        found: list[dict[str, Any]] = self.airflow.ask("GET", f"{self._path}/taskInstances")["task_instances"]
+        return found
+
     def states(self) -> dict[str, str]:
-        found = self.airflow.ask("GET", f"{self._path}/taskInstances")["task_instances"]
-        return {task["task_id"]: task["state"] for task in found}
+        return {task["task_id"]: task["state"] for task in self.tasks()}
 
     def mark(self, task_id: str, state: str) -> None:
         self.airflow.ask("PATCH", f"{self._path}/taskInstances/{task_id}", {"new_state": state})
 
+    def clear(self, task_id: str) -> None:
+        what = {"dry_run": False, "dag_run_id": self.run_id, "task_ids": [task_id], "only_failed": False}
+        self.airflow.ask("POST", f"/dags/{self.dag_id}/clearTaskInstances", what)
+
     def log(self, task_id: str) -> str:
         """What the task's page shows."""
-        content = self.airflow.ask("GET", f"{self._path}/taskInstances/{task_id}/logs/1?full_content=true")["content"]
-        return "\n".join(str(line.get("event")) + str(line.get("error_detail") or "") for line in content)
+        return "\n".join(str(line.get("event")) + str(line.get("error_detail") or "") for line in self._lines(task_id))
+
+    def errors(self, task_id: str) -> dict[str, str]:
+        """What each exception said that the task's page shows, by its type."""
+        found = [error for line in self._lines(task_id) for error in line.get("error_detail") or []]
+        return {error["exc_type"]: error["exc_value"] for error in found}
+
+    def _lines(self, task_id: str) -> list[dict[str, Any]]:
+        path = f"{self._path}/taskInstances/{task_id}/logs/1?full_content=true"
+        found: list[dict[str, Any]] = self.airflow.ask("GET", path)["content"]
+        return found
 
 
 @dataclass(frozen=True)
@@ -82,19 +96,19 @@ class Airflow:
     def dags(self) -> set[str]:
         return {dag["dag_id"] for dag in self.ask("GET", "/dags")["dags"]}
 
-    def run(self, dag_id: str) -> Run:
-        started = self.ask("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": {}})
+    def run(self, dag_id: str, conf: dict[str, Any] | None = None) -> Run:
+        started = self.ask("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf or {}})
         return Run(self, dag_id, started["dag_run_id"])
 
 
-@contextmanager
-def running(home: Path, dags: Path, connection: dict[str, Any]) -> Iterator[Airflow]:
-    """Yield an Airflow that has these DAGs and this connection."""
-    port = free_port()
-    environment = {
+def environment(home: Path, dags: Path, connections: dict[str, dict[str, Any]], port: int) -> dict[str, str]:
+    """What an Airflow process is told by its environment: its home, these DAGs, these connections, and where the API server is."""
+    return {
+        **os.environ,
         "PATH": f"{BIN}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT / "airflow_plugin"),
         "AIRFLOW_HOME": str(home),
-        "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
+        **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(connection) for name, connection in connections.items()},
         "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__WORKERS": "1",
@@ -105,15 +119,3 @@ def running(home: Path, dags: Path, connection: dict[str, Any]) -> Iterator[Airf
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
     }
-    with (home / "standalone.log").open("wb") as log:
-        process = subprocess.Popen(
-            [BIN / "airflow", "standalone"], env={**os.environ, **environment}, stdout=log, stderr=log, start_new_session=True
-        )
-        try:
-            airflow = Airflow(f"http://127.0.0.1:{port}")
-            eventually("Airflow is up", airflow.is_healthy, seconds=START_SECONDS)
-            yield airflow
-        finally:
-            # Its children outlive a signal to the parent alone.
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(timeout=60)

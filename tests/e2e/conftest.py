@@ -21,6 +21,10 @@ AIRFLOW = "airflow"
 
 @pytest.fixture(scope="session", autouse=True)
 def release() -> None:
+    install()
+
+
+def install() -> None:
     """The product, as a reader installs it."""
     with suppress(KubectlError):
         kubectl("create", "namespace", NAMESPACE)

@@ -31,15 +31,17 @@ class KubectlError(Exception):
 
 
 @contextmanager
-def port_forward() -> Iterator[int]:
-    """A way to SkyPilot's API server: yields the port of this machine that leads there."""
-    command = ["kubectl", "-n", RELEASE, "port-forward", f"svc/{RELEASE}-skypilot", ":46580"]
+def port_forward(namespace: str = RELEASE, service: str = f"svc/{RELEASE}-skypilot", port: int = 46580) -> Iterator[int]:
+    """A way to a Service, by default SkyPilot's API server: yields the port of this machine that leads there."""
+    command = ["kubectl", "-n", namespace, "port-forward", service, f":{port}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as forward:
-        assert forward.stdout is not None
-        said = forward.stdout.readline()
-        assert said.startswith("Forwarding from "), f"kubectl port-forward said: {said!r}"
-        yield int(said.split()[2].rpartition(":")[2])
-        forward.terminate()
+        try:
+            assert forward.stdout is not None
+            said = forward.stdout.readline()
+            assert said.startswith("Forwarding from "), f"kubectl port-forward said: {said!r}"
+            yield int(said.split()[2].rpartition(":")[2])
+        finally:
+            forward.terminate()
 
 
 def skypilot_credentials(directory: Path) -> Path:

@@ -192,6 +192,7 @@ def decorated(**given: Any) -> Any:
         ({"task": {"run": "true"}}, "the function is what is run"),
         ({"task_file": "task.yaml"}, "takes no task_file"),
         ({"manifest": {}}, "takes no manifest"),
+        ({"skip_on_exit_code": 99}, "takes no skip_on_exit_code"),
     ],
 )
 def test_what_makes_no_sense_is_refused_when_the_file_is_parsed(given: dict[str, Any], words: str) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 import yaml
@@ -11,6 +16,7 @@ from airflow.providers.common.compat.sdk import DAG, TriggerRule
 from skyoperator_provider.operators import base
 from skyoperator_provider.operators.skycluster import SkyClusterCreateOperator
 
+from tests.e2e.object_store import ObjectStore, connection
 from tests.provider import far_side
 from tests.provider.airflows import DagBag, DagSerialization
 from tests.provider.contexts import context_of
@@ -29,7 +35,15 @@ def dag_of(name: str) -> Any:
 
 
 def test_there_is_an_example_of_each_way() -> None:
-    assert FILES == ["four_steps.py", "four_steps_xcom.py", "mapped.py", "one_step.py", "stock_operators.py", "task_sky.py"]
+    assert FILES == [
+        "four_steps.py",
+        "four_steps_xcom.py",
+        "larger_result.py",
+        "mapped.py",
+        "one_step.py",
+        "stock_operators.py",
+        "task_sky.py",
+    ]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -108,9 +122,42 @@ def test_the_one_step_leaves_a_result(api: MemoryApi, tmp_path: Path) -> None:
     assert (ran.code, ran.value) == (0, {"loss": 0.25})
 
 
-def test_the_function_leaves_what_is_large_in_the_bucket(tmp_path: Path) -> None:
-    tasks = dag_of("task_sky.py").task_dict
-    context, _ = context_of(tasks["fit"], params={"bucket": f"file://{tmp_path}", "folder": str(tmp_path)})
-    ran = far_side.run(tasks["fit"]._run(context), tmp_path)
-    assert ran.value["loss"] == 14
-    assert tasks["register"].python_callable(ran.value) == len("[1.0, 4.0, 9.0]")
+def test_the_function_brings_along_what_it_calls(tmp_path: Path) -> None:
+    fit = dag_of("task_sky.py").task_dict["fit"]
+    context, _ = context_of(fit, params={"rate": 0.5})
+    ran = far_side.run(fit._run(context), tmp_path)
+    assert ran.value["loss"] == 7
+    assert "fitting for manual__1" in ran.log
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    """A store of objects that Airflow's connection leads to."""
+    server = ObjectStore(("127.0.0.1", 0))
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection(address)))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_what_is_large_is_put_by_the_job_and_read_by_the_next_task(store: ObjectStore, tmp_path: Path) -> None:
+    tasks = dag_of("larger_result.py").task_dict
+    to = tasks["place"].python_callable(run_id="manual__1+00:00")
+    tasks["fit"].op_args = [100_000, to]
+    ran = far_side.run(tasks["fit"]._run(context_of(tasks["fit"])[0]), tmp_path, NO_PROXY="127.0.0.1")
+    assert ran.value == "s3://aws_default@our-results/losses/manual__1+00:00.json"
+    (kept,) = store.kept.items()
+    assert kept[0] == "/our-results/losses/manual__1+00:00.json"
+    assert tasks["report"].python_callable(ran.value) == len(kept[1]) > 2**20
+
+
+def test_without_a_signature_the_store_takes_nothing(store: ObjectStore) -> None:
+    request = Request(f"http://127.0.0.1:{store.server_port}/our-results/x", data=b"x", method="PUT")
+    with pytest.raises(HTTPError, match="403"):
+        urlopen(request, timeout=10)
+    assert not store.kept

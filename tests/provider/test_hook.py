@@ -288,11 +288,29 @@ def test_a_quota_that_is_being_written_is_no_object(hook: SkyClusterHook, server
     assert hook.create(OBJECT) == OBJECT
 
 
-def test_a_manifest_that_is_none_is_not_tried_again_by_airflow(hook: SkyClusterHook, server: HttpApi) -> None:
-    server.will(status(422, "Invalid", 'spec.retryOn: Unsupported value: "Never"'))
-    with pytest.raises(SkyClusterRejectedError, match="Unsupported value") as caught:
+UNKNOWN_FIELD = (
+    'SkyCluster in version "v1alpha1" cannot be handled as a SkyCluster: strict decoding error: unknown field "spec.autostop.idleMinute"'
+)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        (status(422, "Invalid", 'spec.retryOn: Unsupported value: "Never"'), "Unsupported value"),
+        (status(400, "BadRequest", UNKNOWN_FIELD), "unknown field"),
+    ],
+)
+def test_a_manifest_that_is_none_is_not_tried_again_by_airflow(hook: SkyClusterHook, server: HttpApi, refusal: Reply, words: str) -> None:
+    server.will(refusal)
+    with pytest.raises(SkyClusterRejectedError, match=words) as caught:
         hook.create(OBJECT)
     assert (caught.value.reason, len(server.asked)) == ("InvalidTask", 1)
+
+
+def test_a_misspelled_field_is_not_dropped_in_silence(hook: SkyClusterHook, server: HttpApi) -> None:
+    server.will(Reply(201, OBJECT))
+    hook.create(OBJECT)
+    assert server.asked[0].query == {"fieldValidation": "Strict"}
 
 
 # On kill

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowTaskTimeout, TaskDeferred, mask_secret
+from airflow.providers.common.compat.sdk import (
+    DAG,
+    AirflowFailException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    TaskDeferred,
+    mask_secret,
+)
 from skyoperator_provider import links
 from skyoperator_provider.errors import ApiError, ResultLostError, SkyClusterError, SkyClusterRejectedError
 from skyoperator_provider.hooks.skycluster import RemoteResult
@@ -21,6 +29,8 @@ from skyoperator_provider.operators.skycluster import (
     SkyClusterLogsOperator,
     SkyClusterOperator,
 )
+from skyoperator_provider.remote.far.failure import error_value
+from skyoperator_provider.remote.far.result_file import ExitCodeError
 
 from tests.provider.airflows import NO_AIRFLOW, DeferralTimeoutError, unreachable
 from tests.provider.contexts import context_of
@@ -800,6 +810,38 @@ def test_a_try_that_was_overtaken_cleans_nothing_up(api: MemoryApi, verb: str) -
         assert COLLECTED not in only(api)["metadata"]["annotations"]
 
 
+def told(code: int) -> bytes:
+    """What comes back of a script that tells its exit code (tests/provider/test_remote_shell.py reads a true one)."""
+    return json.dumps(error_value(ExitCodeError(str(code)), "")).encode()
+
+
+@pytest.mark.parametrize("skip_on_exit_code", [99, [98, 99], {99}])
+@pytest.mark.parametrize("policy", ["delete", "delete_on_success", "keep"])
+def test_a_job_may_skip_its_task_by_its_exit_code(api: MemoryApi, skip_on_exit_code: Any, policy: str) -> None:
+    ends(api, b"nothing to do\n", result=told(99), Failed=("True", "JobFailed", "exit"))
+    with pytest.raises(AirflowSkipException, match="exited with 99"):
+        run(one_step(skip_on_exit_code=skip_on_exit_code, result_path="/r.json", on_finish_action=policy))
+    assert len(api.deletions) == (policy != "keep")
+
+
+@pytest.mark.parametrize("result", [told(98), None], ids=["another code", "none told"])
+def test_a_job_with_another_exit_code_has_failed(api: MemoryApi, result: bytes | None) -> None:
+    ends(api, b"boom\n", result=result, Failed=("True", "JobFailed", "exit 98"))
+    with pytest.raises(SkyClusterError, match=r"exit 98(.|\n)*boom"):
+        run(one_step(skip_on_exit_code=99, result_path="/r.json"))
+
+
+def test_an_exit_code_can_not_be_told_without_the_way_of_a_result(api: MemoryApi) -> None:
+    with pytest.raises(ValueError, match="wants result_path"):
+        one_step(skip_on_exit_code=99)
+    elsewhere = {"spec": {"taskRef": {"configMapKeyRef": {"name": "t", "key": "k"}}}}
+    manifest = {"apiVersion": "skyoperator.dev/v1alpha1", "kind": "SkyCluster", **elsewhere}
+    operator = one_step(skip_on_exit_code=99, result_path="/r.json", task=None, manifest=manifest)
+    with pytest.raises(AirflowFailException, match="is in a ConfigMap"):
+        run(operator)
+    assert not api.objects
+
+
 # Logs and delete.
 
 
@@ -881,6 +923,17 @@ def test_logs_defer_and_never_delete(api: MemoryApi) -> None:
     assert (arguments["logs"], arguments["on_kill_action"], arguments["wait_for"]) == (True, "keep", "complete")
     with pytest.raises(SkyClusterError):
         run(logs(cluster=value, deferrable=True), event=said("failed", of=only(api)))
+    assert not api.deletions
+
+
+def test_logs_that_a_trigger_lost_sight_of_go_on_where_they_were(api: MemoryApi) -> None:
+    value = made(api)
+    with pytest.raises(TaskDeferred) as caught:
+        run(logs(cluster=value, deferrable=True), event=lost(of=only(api), log_offset_bytes=77, log_attempt=2))
+    again = caught.value.trigger.serialize()[1]
+    assert (again["log_offset_bytes"], again["log_attempt"], again["times_lost"]) == (77, 2, 1)
+    api.set_conditions(value["name"], Complete="True")
+    assert run(logs(cluster=value, deferrable=True), event=lost(of=only(api)))[0] == value
     assert not api.deletions
 
 

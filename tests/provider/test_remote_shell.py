@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from skyoperator_provider.remote.carrier import RESULT_PATH, TooLargeError, shell_run
+from skyoperator_provider.remote.values import exit_code
 
 from tests.provider.far_side import Ran, run
 
@@ -75,6 +76,30 @@ def test_a_home_directory_is_the_clusters(tmp_path: Path) -> None:
 def test_nothing_is_returned_by_who_failed(tmp_path: Path) -> None:
     ran = returns(tmp_path, "echo 5 > r.json; exit 6", "r.json")
     assert (ran.code, ran.body) == (6, None)
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+def test_one_that_tells_its_exit_code_runs_as_it_would_without_us(tmp_path: Path, script: str) -> None:
+    plain, ours = run(script, tmp_path), run(shell_run(script, result_path=RESULT, tells_exit_code=True), tmp_path)
+    assert (ours.code, ours.log.strip()) == (plain.code, plain.log.strip())
+    assert (ours.stderr == "") == (plain.stderr == "")
+    assert (None if ours.body is None else exit_code(ours.error)) == (plain.code or None)
+
+
+def test_one_that_tells_its_exit_code_returns_what_it_left_if_it_is_good(tmp_path: Path) -> None:
+    told = run(shell_run("echo 5 > r.json", result_path="r.json", tells_exit_code=True), tmp_path)
+    assert (told.code, told.value) == (0, 5)
+    bad = run(shell_run("echo { > r.json", result_path="r.json", tells_exit_code=True), tmp_path)
+    assert (bad.code, bad.error.type, exit_code(bad.error)) == (1, "skyoperator.ReturnValueError", None)
+
+
+def test_an_exit_code_stays_where_it_can_not_be_told(tmp_path: Path) -> None:
+    """Without Python, and on a node that is not the first."""
+    text = shell_run("exit 6", result_path="r.json", tells_exit_code=True, python="/no/python")
+    assert (run(text, tmp_path).code, run(text, tmp_path).body) == (6, None)
+    text = shell_run("exit 6", result_path="r.json", tells_exit_code=True)
+    other = run(text, tmp_path, SKYPILOT_NODE_RANK="1")
+    assert (other.code, other.body) == (6, None)
 
 
 def test_the_first_rank_alone_returns_and_removes(tmp_path: Path) -> None:

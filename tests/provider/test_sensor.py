@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -245,10 +245,10 @@ def test_it_defers_with_all_that_the_trigger_needs(api: MemoryApi, made: dict[st
     assert caught.value.timeout > timedelta(seconds=300)
 
 
-def resume(operator: SkyClusterSensor, made: dict[str, str], status: str, reason: str = "R") -> Any:
+def resume(operator: SkyClusterSensor, made: Mapping[str, Any], status: str, reason: str = "R", **more: Any) -> Any:
     given, _ = context_of(operator)
     operator.render_template_fields(given)
-    event = {"status": status, "reason": reason, "message": "why it is so", **made, "log_offset_bytes": 0}
+    event = {"status": status, "reason": reason, "message": "why it is so", **made, "log_offset_bytes": 0, "times_lost": 3, **more}
     return operator.resume_execution("execute_complete", {"event": event}, given)
 
 
@@ -269,6 +269,26 @@ def test_each_bad_event_fails(api: MemoryApi, made: dict[str, str], status: str,
     with pytest.raises(AirflowSkipException):
         resume(sensor(cluster=made, deferrable=True, soft_fail=True), made, status, reason)
     assert only_read(api)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_goes_on_out_of_a_triggers_sight_is_waited_for_again(api: MemoryApi, made: dict[str, str], is_there: bool) -> None:
+    """What was never there yet is waited for, too: its grace begins anew."""
+    waited = made if is_there else {**made, "name": "to-come", "uid": None}
+    until = datetime.now(UTC).timestamp() + 100
+    with pytest.raises(TaskDeferred) as caught:
+        resume(sensor(cluster=made, deferrable=True), waited, "error", times_lost=1, deadline_epoch_seconds=until)
+    again = caught.value.trigger.serialize()[1]
+    assert (again["name"], again["uid"], again["times_lost"]) == (waited["name"], waited["uid"], 2)
+    assert again["deadline_epoch_seconds"] == pytest.approx(until, abs=1)
+
+
+def test_what_ended_out_of_a_triggers_sight_ends_the_waiting(api: MemoryApi, made: dict[str, str]) -> None:
+    api.set_conditions(made["name"], Complete=("True", "JobSucceeded", ""))
+    resume(sensor(cluster=made, deferrable=True), made, "error", times_lost=0)
+    api.set_conditions(made["name"], Complete=("False", "", ""), Failed=("True", "NoCapacity", "no GPU"))
+    with pytest.raises(SkyClusterError, match="no GPU"):
+        resume(sensor(cluster=made, deferrable=True), made, "error", times_lost=0)
 
 
 def test_it_goes_on_when_it_was_reached(api: MemoryApi, made: dict[str, str]) -> None:

@@ -178,6 +178,28 @@ def test_parsing_a_dag_loads_no_kubernetes() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2] / "airflow_plugin")
 
 
+def test_the_first_trigger_of_a_triggerer_loads_kubernetes_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: it takes a second or two, in which no other trigger runs, and Airflow says that its thread was blocked."""
+    monkeypatch.setenv("AIRFLOW_CONN_GPU", connection("https://gpu"))
+    code = """
+import asyncio, sys, threading
+from skyoperator_provider.triggers.skycluster import SkyClusterTrigger
+
+class Noting:
+    threads = set()
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name.partition(".")[0].startswith("kubernetes"):
+            cls.threads.add(threading.current_thread())
+
+sys.meta_path.insert(0, Noting)
+asyncio.run(SkyClusterTrigger(name="a", namespace="ml", wait_for="ready", kubernetes_conn_id="gpu")._find_source())
+assert Noting.threads and threading.main_thread() not in Noting.threads, Noting.threads
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2] / "airflow_plugin")
+
+
 @pytest.mark.parametrize(
     ("wait_for", "conditions", "status", "reason"),
     [

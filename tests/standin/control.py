@@ -6,6 +6,7 @@ Tests in the same process call `Control`; a test of a controller process drives 
 from __future__ import annotations
 
 import asyncio
+from fnmatch import fnmatchcase
 from typing import Any
 
 from tests.standin.script import Error, Fault, Job, Launch, Script
@@ -75,6 +76,13 @@ class Control:
         self.world.forgotten += self.world.clusters.values()
         self.world.clusters.clear()
         self.users = self.users.of_a_new_database()
+
+    def finish(self, match: str = "*") -> None:
+        """Let what runs on clusters of this name pattern come to its end now."""
+        for cluster in self.world.clusters.values():
+            if fnmatchcase(cluster.name, match):
+                for job in cluster.jobs:
+                    job.finish.set()
 
     def delete_pods(self, cluster_name: str) -> None:
         """Delete a cluster's pods behind SkyPilot's back: its row vanishes at the next refresh, here at once."""

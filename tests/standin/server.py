@@ -13,7 +13,7 @@ from aiohttp import web
 from tests.standin.control import Control
 from tests.standin.rest import Rest
 
-CONTROLS = ("launches", "jobs", "fault", "set", "require", "restart", "wipe", "delete_pods", "break_cluster", "state")
+CONTROLS = ("launches", "jobs", "fault", "set", "require", "restart", "wipe", "finish", "delete_pods", "break_cluster", "state")
 
 
 @asynccontextmanager

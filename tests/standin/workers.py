@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import yaml
@@ -125,7 +126,9 @@ class Workers:
             return _ended(job, "SUCCEEDED" if owner < job.id else "FAILED", "the fence of another job\n")
         job.executed = True
         self._world.executions[job.name] += 1
-        await asyncio.sleep(script.seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(script.seconds):
+                await job.finish.wait()
         return _ended(job, script.outcome, script.log)
 
     async def _down(self, request: Request) -> None:

@@ -31,6 +31,8 @@ class Job:
     executed: bool = False
     log: str = ""
     work: asyncio.Task[None] | None = None
+    finish: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set, it has nothing more to do."""
 
     @property
     def active(self) -> bool:

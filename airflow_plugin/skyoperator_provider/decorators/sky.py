@@ -51,7 +51,7 @@ class SkyDecoratedOperator(DecoratedOperator, SkyClusterOperator):
         every_rank: bool = True,
         **kwargs: Any,
     ) -> None:
-        for key in ("task_file", "manifest", "result_path"):
+        for key in ("task_file", "manifest", "result_path", "skip_on_exit_code"):
             if kwargs.get(key) is not None:
                 raise ValueError(f"@task.sky takes no {key}: its run is the function. Give resources and setup by task={{...}}")
         if task and task.get("run") is not None:

@@ -23,8 +23,9 @@ def needed_rights(namespace: str) -> list[Right]:
 
 
 def create(namespace: str, name: str, manifest: Mapping[str, Any]) -> Request:
-    """Return the request that makes an object."""
-    return Request(f"create SkyCluster {namespace}/{name}", "POST", _path(namespace), _right("create", namespace), body=manifest)
+    """Return the request that makes an object. A field that no SkyCluster has is refused, where kube-apiserver's default drops it."""
+    path, right = _path(namespace), _right("create", namespace)
+    return Request(f"create SkyCluster {namespace}/{name}", "POST", path, right, [("fieldValidation", "Strict")], body=manifest)
 
 
 def read(namespace: str, name: str) -> Request:
@@ -106,6 +107,11 @@ def is_changed(answer: Answer) -> bool:
     causes: Sequence[Any] = answer.details.get("causes") or ()
     names_uid = any(cause.get("field") == "metadata.uid" for cause in causes)
     return answer.status == HTTPStatus.CONFLICT or (answer.status == HTTPStatus.UNPROCESSABLE_ENTITY and names_uid)
+
+
+def is_no_skycluster(answer: Answer) -> bool:
+    """Tell whether the manifest is refused for what stands in it: 422 for a value, 400 for a field that no SkyCluster has."""
+    return answer.status in {HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.BAD_REQUEST}
 
 
 def create_passes(answer: Answer) -> bool:

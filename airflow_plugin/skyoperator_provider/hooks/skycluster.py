@@ -66,14 +66,14 @@ class SkyClusterHook(KubernetesHook):
         """Make the object and return it as it is stored.
 
         Its name must be given: then asking twice makes no two objects. Raises ObjectExistsError if there is one of that name: read it, it
-        may be this one, whose first answer was lost. Raises SkyClusterRejectedError if the manifest is none of a SkyCluster's (422).
+        may be this one, whose first answer was lost. Raises SkyClusterRejectedError if the manifest is none of a SkyCluster's.
         """
         namespace, name = _named(manifest)
         request = requests.create(namespace, name, manifest)
         answer = self.api.ask(request, passes=requests.create_passes)
         if answer.status == HTTPStatus.CONFLICT:
             raise ObjectExistsError(str(refusal(request, answer)), status=answer.status, reason=answer.reason)
-        if answer.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        if requests.is_no_skycluster(answer):
             raise SkyClusterRejectedError(str(refusal(request, answer)), reason="InvalidTask")
         return _document(request, answer)
 

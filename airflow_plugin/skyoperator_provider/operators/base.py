@@ -60,8 +60,20 @@ class SkyClusterTask:
         env = templating.for_shell(jinja_env or self.get_template_env())  # type: ignore[attr-defined]
         return super().render_template(content, context, env, seen_oids)  # type: ignore[misc]
 
-    def _wait_in_triggerer(self, context: Context, trigger: Mapping[str, Any], wait_for: WaitFor, seconds_left: float | None) -> NoReturn:
-        """Defer until execute_complete. `trigger` says which object, and what else this task asks of SkyClusterTrigger."""
+    def _wait_in_triggerer(
+        self,
+        context: Context,
+        trigger: Mapping[str, Any],
+        wait_for: WaitFor,
+        limit_seconds: float | None,
+        *,
+        after: Event | None = None,
+    ) -> NoReturn:
+        """Defer until execute_complete. `trigger` says which object, and what else this task asks of SkyClusterTrigger.
+
+        `after` an event of a trigger that lost sight, its deadline and its place in the log go on.
+        """
+        seconds_left = _seconds_left(limit_seconds, after)
         self.defer(  # type: ignore[attr-defined]
             trigger=SkyClusterTrigger(
                 wait_for=wait_for.value,
@@ -70,6 +82,7 @@ class SkyClusterTask:
                 deadline_epoch_seconds=None if seconds_left is None else time.time() + seconds_left,
                 owner_try=str(context["ti"].try_number),
                 **trigger,
+                **_carried_on(after),
             ),
             method_name="execute_complete",
             timeout=None if seconds_left is None else timedelta(seconds=seconds_left + PAD_SECONDS),
@@ -87,7 +100,8 @@ class SkyClusterTask:
             body = self.hook.read(event["namespace"], event["name"])
         except ApiError as error:
             raise _out_of_sight(event) from error
-        end = verdict(body, wait_for, uid=event["uid"])
+        is_still_to_come = body is None and event["uid"] is None
+        end = None if is_still_to_come else verdict(body, wait_for, uid=event["uid"])
         if end is None and event.get("times_lost", 0) >= LOST_LIMIT:
             raise _out_of_sight(event)
         return end
@@ -133,6 +147,18 @@ def verdict_of(event: Event) -> Verdict:
     if status in {outcome.value for outcome in Outcome}:
         return Verdict(Outcome(status), reason, message)
     raise SkyClusterError(_words(event), reason=reason or str(status).capitalize())
+
+
+def _seconds_left(limit_seconds: float | None, after: Event | None) -> float | None:
+    until = (after or {}).get("deadline_epoch_seconds")
+    return limit_seconds if until is None else max(until - time.time(), 0.0)
+
+
+def _carried_on(after: Event | None) -> dict[str, Any]:
+    if after is None:
+        return {}
+    place = {"log_offset_bytes": after.get("log_offset_bytes") or 0, "log_attempt": after.get("log_attempt")}
+    return {**place, "times_lost": after.get("times_lost", 0) + 1}
 
 
 def _out_of_sight(event: Event) -> OutOfSightError:

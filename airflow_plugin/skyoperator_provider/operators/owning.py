@@ -13,7 +13,6 @@ What kills a task, and what is done about the object then:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Literal, NoReturn
@@ -164,21 +163,8 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
         return Follower(self.hook, target, log=self.log, poll_seconds=self.poll_seconds, is_killed=lambda: self._is_killed)
 
     def _defer(self, context: Context, target: Target, wait_for: WaitFor, *, after: Event | None = None) -> NoReturn:
-        """Wait in the triggerer. `after` an event of a trigger that lost sight, its deadline and its place in the log go on."""
-        before = after or {}
-        trigger = {
-            **target.as_dict(),
-            "on_kill_action": self.on_kill_action,
-            "logs": self._streams_log,
-            "log_offset_bytes": before.get("log_offset_bytes") or 0,
-            "log_attempt": before.get("log_attempt"),
-            "times_lost": 0 if after is None else after.get("times_lost", 0) + 1,
-        }
-        self._wait_in_triggerer(context, trigger, wait_for, self._seconds_left(before))
-
-    def _seconds_left(self, before: Event) -> float | None:
-        until = before.get("deadline_epoch_seconds")
-        return self._limit_seconds() if until is None else max(until - time.time(), 0.0)
+        trigger = {**target.as_dict(), "on_kill_action": self.on_kill_action, "logs": self._streams_log}
+        self._wait_in_triggerer(context, trigger, wait_for, self._limit_seconds(), after=after)
 
     def _expect_reached(self, target: Target, end: Verdict) -> None:
         """Raise the error that this end is, with the last lines of the log, unless it is the one that was waited for."""

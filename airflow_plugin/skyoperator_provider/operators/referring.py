@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
 from skyoperator_provider import references
 from skyoperator_provider.errors import ChangedError, SkyClusterError, SkyClusterRejectedError, failure
 from skyoperator_provider.following import Follower, LogStream, resumed
-from skyoperator_provider.operators.base import Event, SkyClusterBaseOperator, default_deferrable, target_of, verdict_of
+from skyoperator_provider.operators.base import Event, SkyClusterBaseOperator, default_deferrable, target_of
 from skyoperator_provider.ownership import Target
 from skyoperator_provider.references import Reference
 from skyoperator_provider.skycluster import Outcome, Verdict, WaitFor, verdict, words
@@ -92,16 +92,20 @@ class SkyClusterLogsOperator(SkyClusterReferringOperator):
         body = self.hook.read(target.namespace, target.name)
         end = verdict(body, WaitFor.COMPLETE, uid=target.uid)
         if end is None and self.deferrable:
-            trigger = {**target.as_dict(), "on_kill_action": "keep", "logs": True}
-            self._wait_in_triggerer(context, trigger, WaitFor.COMPLETE, self._limit_seconds())
+            self._defer(context, target)
         stream = LogStream(self.hook, target, log=self.log)
         return self._ended(target, end or self._follower(target).wait(WaitFor.COMPLETE, stream), stream)
 
-    def execute_complete(self, context: Context, event: Event) -> dict[str, str]:  # noqa: ARG002 - Airflow's signature
-        """Print the rest of the log. Raises as execute does."""
-        target = target_of(event)
-        stream = resumed(self.hook, target, event, log=self.log)
-        return self._ended(target, verdict_of(event), stream)
+    def execute_complete(self, context: Context, event: Event) -> dict[str, str]:
+        """Print the rest of the log; where the trigger has lost sight of what goes on, defer again. Raises as execute does."""
+        target, end = target_of(event), self._end_after(event, WaitFor.COMPLETE)
+        if end is None:
+            self._defer(context, target, after=event)
+        return self._ended(target, end, resumed(self.hook, target, event, log=self.log))
+
+    def _defer(self, context: Context, target: Target, *, after: Event | None = None) -> NoReturn:
+        trigger = {**target.as_dict(), "on_kill_action": "keep", "logs": True}
+        self._wait_in_triggerer(context, trigger, WaitFor.COMPLETE, self._limit_seconds(), after=after)
 
     def _ended(self, target: Target, end: Verdict, stream: LogStream) -> dict[str, str]:
         follower = self._follower(target)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, Context
@@ -15,7 +15,7 @@ from skyoperator_provider.operators.creating import SkyClusterMakingOperator
 from skyoperator_provider.operators.referring import SkyClusterDeleteOperator, SkyClusterLogsOperator
 from skyoperator_provider.ownership import Target
 from skyoperator_provider.remote import carrier
-from skyoperator_provider.results import await_value, raise_remote
+from skyoperator_provider.results import await_value, exit_code, raise_remote
 from skyoperator_provider.skycluster import Outcome, Verdict, WaitFor, verdict
 
 __all__ = ["SkyClusterCreateOperator", "SkyClusterDeleteOperator", "SkyClusterLogsOperator", "SkyClusterOperator"]
@@ -61,6 +61,8 @@ class SkyClusterOperator(SkyClusterMakingOperator):
 
     :param on_finish_action: `delete` the object at the end, `delete_on_success` only then, or `keep` it until its time to live is over.
     :param result_path: the file in which the job may leave JSON, to be returned; None leaves run as it is written, and returns nothing.
+    :param skip_on_exit_code: the task is skipped if run exits with this, or one of these, on the first node. It is told by the way of
+        the result, so it wants result_path.
     """
 
     _waits_for_the_end = True
@@ -73,13 +75,17 @@ class SkyClusterOperator(SkyClusterMakingOperator):
         *,
         on_finish_action: Literal["delete", "delete_on_success", "keep"] = "delete",
         result_path: str | None = carrier.RESULT_PATH,
+        skip_on_exit_code: int | Collection[int] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if skip_on_exit_code is not None and (result_path is None or not self.do_xcom_push):
+            raise ValueError("skip_on_exit_code: an exit code comes by the way of a result, so it wants result_path and do_xcom_push")
         if on_finish_action not in ("delete", "delete_on_success", "keep"):
             raise ValueError(f"on_finish_action={on_finish_action!r}: it is delete, delete_on_success or keep")
         self.on_finish_action = on_finish_action
         self.result_path = result_path
+        self.skip_on_exit_code = [skip_on_exit_code] if isinstance(skip_on_exit_code, int) else list(skip_on_exit_code or ())
         self._is_complete = False
 
     def execute(self, context: Context) -> Any:
@@ -106,11 +112,21 @@ class SkyClusterOperator(SkyClusterMakingOperator):
                 f"Task {self.task_id}: its task has no run, so it never ends. A cluster for other tasks is SkyClusterCreateOperator's.",
                 reason="InvalidTask",
             )
+        if has_run(built) is None and self.skip_on_exit_code:
+            raise SkyClusterRejectedError(
+                f"Task {self.task_id}: skip_on_exit_code, but its task is in a ConfigMap, where nothing can be added that tells the code.",
+                reason="InvalidTask",
+            )
         if has_run(built) is None or self._result_path is None:
             return built
         task = built["spec"]["task"]
         try:
-            run = carrier.shell_run(task["run"], result_path=self._result_path, limit_bytes=room_for_run(task))
+            run = carrier.shell_run(
+                task["run"],
+                result_path=self._result_path,
+                tells_exit_code=bool(self.skip_on_exit_code),
+                limit_bytes=room_for_run(task),
+            )
         except carrier.TooLargeError as error:
             raise SkyClusterRejectedError(f"Task {self.task_id}: {error}", reason="InvalidTask") from error
         return {**built, "spec": {**built["spec"], "task": {**task, "run": run}}}
@@ -125,10 +141,17 @@ class SkyClusterOperator(SkyClusterMakingOperator):
             self._follower(target).drain(stream)
         if end.outcome is Outcome.FAILED and self._wants_value:
             raise_remote(self.hook, target, check=self._check)
+        if end.outcome is Outcome.FAILED and self.skip_on_exit_code:
+            self._skip_if_told(target)
         self._expect_reached(target, end)
         value = self._value(target)
         self._clean_up(context, target)
         return value
+
+    def _skip_if_told(self, target: Target) -> None:
+        code = exit_code(self.hook, target, check=self._check)
+        if code in self.skip_on_exit_code:
+            raise AirflowSkipException(f"The job of {target} exited with {code}. Skipping.")
 
     def _clean_up(self, context: Context, target: Target) -> None:
         """Put away what has done its work, unless a later try has it. A failure of that spoils no result: the object has a time to live."""

@@ -72,10 +72,17 @@ mkdir -p -- "$skyoperator_folder" 2>/dev/null || sudo -n install -d -o "$(id -u)
 [ "${SKYPILOT_NODE_RANK:-0}" != 0 ] || rm -f -- "$skyoperator_result"
 ( eval "$skyoperator_script" )
 skyoperator_code=$?
-if [ "$skyoperator_code" -ne 0 ] || [ "${SKYPILOT_NODE_RANK:-0}" != 0 ] || [ ! -e "$skyoperator_result" ]; then
+@WHEN@"""
+_RETURNING: Final = r"""if [ "$skyoperator_code" -ne 0 ] || [ "${SKYPILOT_NODE_RANK:-0}" != 0 ] || [ ! -e "$skyoperator_result" ]; then
   exit "$skyoperator_code"
 fi
 """
+_TELLING: Final = r"""if [ "${SKYPILOT_NODE_RANK:-0}" != 0 ] || { [ "$skyoperator_code" -eq 0 ] && [ ! -e "$skyoperator_result" ]; }; then
+  exit "$skyoperator_code"
+fi
+export SKYOPERATOR_EXIT_CODE="$skyoperator_code"
+"""
+_TOLD: Final = 'exit "$(( skyoperator_code ? skyoperator_code : $? ))"\n'
 
 
 class TooLargeError(ValueError):
@@ -111,18 +118,26 @@ def function_run(
     return text
 
 
-def shell_run(run: str, *, result_path: str = RESULT_PATH, python: str | None = None, limit_bytes: int = RUN_BYTES) -> str:
+def shell_run(
+    run: str,
+    *,
+    result_path: str = RESULT_PATH,
+    tells_exit_code: bool = False,
+    python: str | None = None,
+    limit_bytes: int = RUN_BYTES,
+) -> str:
     """Return the bash text that runs the script in a shell of its own, and returns the JSON that it left in result_path on the first node.
 
-    What was in result_path before is removed: else a script that returns nothing would return what another did.
+    What was in result_path before is removed: else a script that returns nothing would return what another did. With tells_exit_code a
+    script that fails on the first node returns what it exited with, as an error; see `values.exit_code`.
 
     Raises:
         TooLargeError: The text would be longer than limit_bytes.
     """
     sent = {**_program("result_file", _RESULT_FILE), "payload.json": _json({"result_path": result_path})}
     end = f"SKYOPERATOR_{hashlib.sha256(run.encode(errors='surrogatepass')).hexdigest()[:16]}"
-    words = {"@END@": end, "@SCRIPT@": run, "@PATH@": _word(result_path)}
-    text = f"{_filled(_SHELL, words)}{_launch(python)}{_carried(sent)}"
+    words = {"@END@": end, "@SCRIPT@": run, "@PATH@": _word(result_path), "@WHEN@": _TELLING if tells_exit_code else _RETURNING}
+    text = f"{_filled(_SHELL, words)}{_launch(python)}{_carried(sent)}{_TOLD if tells_exit_code else ''}"
     size = len(text.encode(errors="surrogatepass"))
     if size > limit_bytes:
         raise TooLargeError(f"run is {size} bytes with what returns its result, and may be {limit_bytes}; keep the script in a repository")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from skyoperator_provider.remote.far.tagged import ERROR, decode
+
+EXIT_CODE: Final = "skyoperator.ExitCodeError"
+"""The type by which a script's exit code comes back (far/result_file.py)."""
 
 
 class UnreadableValueError(ValueError):
@@ -45,6 +48,11 @@ def read(body: bytes | str) -> Returned | RemoteError:
         return Returned(decode(encoded))
     except (ValueError, RecursionError) as error:
         raise UnreadableValueError(f"what the job returned can't be read: {error}") from error
+
+
+def exit_code(error: RemoteError) -> int | None:
+    """Return what a script exited with; None if this is what a function raised."""
+    return int(error.message) if error.type == EXIT_CODE and error.message.isdecimal() else None
 
 
 def _error(found: Any) -> RemoteError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseSensorOperator, Context
 
@@ -13,7 +13,7 @@ from skyoperator_provider import references
 from skyoperator_provider.errors import ApiError, SkyClusterError, SkyClusterRejectedError, failure
 from skyoperator_provider.following import Patience
 from skyoperator_provider.hooks.skycluster import SkyClusterHook
-from skyoperator_provider.operators.base import Event, SkyClusterTask, default_deferrable, verdict_of
+from skyoperator_provider.operators.base import Event, SkyClusterTask, default_deferrable
 from skyoperator_provider.ownership import Target
 from skyoperator_provider.references import Reference
 from skyoperator_provider.skycluster import Outcome, Verdict, WaitFor, verdict, words
@@ -69,7 +69,7 @@ class SkyClusterSensor(SkyClusterTask, BaseSensorOperator):
         """Wait. Raises SkyClusterError, SkyClusterRejectedError, AirflowSensorTimeout."""
         self._began_at = time.time()
         if self.deferrable:
-            return self._defer(context)
+            self._defer(context, self._reference(context))
         return super().execute(context)
 
     def poke(self, context: Context) -> bool:
@@ -99,12 +99,15 @@ class SkyClusterSensor(SkyClusterTask, BaseSensorOperator):
             self.log.info("%s: %s", reference, words(body))
         return self._is_reached(reference, verdict(body, self.wait_for, uid=uid))
 
-    def execute_complete(self, context: Context, event: Event) -> None:  # noqa: ARG002 - Airflow's signature
-        """Go on after the trigger. Raises SkyClusterError, SkyClusterRejectedError, AirflowSensorTimeout."""
-        reference = Reference(event["namespace"], event["name"])
+    def execute_complete(self, context: Context, event: Event) -> None:
+        """Go on after the trigger, or wait again. Raises SkyClusterError, SkyClusterRejectedError, AirflowSensorTimeout."""
+        reference = Reference(event["namespace"], event["name"], event["uid"])
         if event["status"] == "timeout":
             raise AirflowSensorTimeout(f"{reference}: {event.get('message') or 'the time is over'}")
-        self._is_reached(reference, verdict_of(event))
+        end = self._end_after(event, self.wait_for)
+        if end is None:
+            self._defer(context, reference, after=event)
+        self._is_reached(reference, end)
 
     def _is_reached(self, reference: Reference, end: Verdict | None) -> bool:
         if end is None or end.outcome is Outcome.REACHED:
@@ -141,8 +144,7 @@ class SkyClusterSensor(SkyClusterTask, BaseSensorOperator):
         began = first(context) if first is not None else None
         return float(began.timestamp()) if began else self._began_at
 
-    def _defer(self, context: Context) -> None:
-        reference = self._reference(context)
+    def _defer(self, context: Context, reference: Reference, *, after: Event | None = None) -> NoReturn:
         trigger = {
             "name": reference.name,
             "namespace": reference.namespace,
@@ -150,4 +152,4 @@ class SkyClusterSensor(SkyClusterTask, BaseSensorOperator):
             "on_kill_action": "keep",
             "missing_grace_seconds": self.missing_grace_seconds,
         }
-        self._wait_in_triggerer(context, trigger, self.wait_for, self.timeout)
+        self._wait_in_triggerer(context, trigger, self.wait_for, self.timeout, after=after)

@@ -215,7 +215,8 @@ class SkyClusterTrigger(BaseTrigger):
 
     async def _find_source(self) -> Source:
         """Raises what reading the connection raises."""
-        from skyoperator_provider.async_api import connected, key_of  # noqa: PLC0415 - it loads Kubernetes; parsing a DAG must not
+        await asyncio.to_thread(_load_kubernetes)
+        from skyoperator_provider.async_api import connected, key_of  # noqa: PLC0415 - see _load_kubernetes
         from skyoperator_provider.hooks.skycluster import AsyncSkyClusterHook  # noqa: PLC0415 - likewise
 
         def new_hook() -> AsyncSkyClusterHook:
@@ -325,6 +326,12 @@ class SkyClusterTrigger(BaseTrigger):
             return
         await api.delete(self.namespace, self.name, uid=uid, resource_version=body["metadata"]["resourceVersion"])
         self.log.info("Deleted SkyCluster %s/%s: its task was killed", self.namespace, self.name)
+
+
+def _load_kubernetes() -> None:
+    """Load what `_find_source` needs. That takes a second or more: parsing a DAG must not wait for it, nor may a triggerer's loop."""
+    import skyoperator_provider.async_api  # noqa: PLC0415
+    import skyoperator_provider.hooks.skycluster  # noqa: F401, PLC0415
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:

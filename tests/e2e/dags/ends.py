@@ -1,8 +1,8 @@
-"""DAGs for the ends that no example shows: red, without a value, and killed."""
+"""DAGs for the ends that no example shows: red, without a value, raised on the cluster, and killed."""
 
 from __future__ import annotations
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task
 from skyoperator_provider.operators.skycluster import (
     SkyClusterCreateOperator,
     SkyClusterDeleteOperator,
@@ -23,8 +23,16 @@ with DAG("red", schedule=None):
 with DAG("no_value", schedule=None):
     SkyClusterOperator(task_id="train", task={"resources": RESOURCES, "run": "echo nothing to return"})
 
-for dag_id, is_deferrable in (("long_deferred", True), ("long_running", False)):
+with DAG("raises", schedule=None):
+
+    @task.sky(task={"resources": RESOURCES})
+    def divide(by: int) -> float:
+        """Raise, on the cluster."""
+        return 1 / by
+
+    divide(0)
+
+for dag_id, is_deferrable, seconds in (("long_deferred", True, 3000), ("long_running", False, 3000), ("minute_deferred", True, 60)):
     with DAG(dag_id, schedule=None):
-        SkyClusterOperator(
-            task_id="train", task={"resources": RESOURCES, "run": "echo at work\nsleep 3000"}, deferrable=is_deferrable, retries=0
-        )
+        work = {"resources": RESOURCES, "run": f"echo at work\nsleep {seconds}"}
+        SkyClusterOperator(task_id="train", task=work, deferrable=is_deferrable, retries=0)

@@ -1,0 +1,148 @@
+"""What a test of a death does: start jobs, wait until they are at work, let something die, and say what became of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from skyoperator.task.names import cluster_name
+
+from tests.deaths.table import Ending, Row
+from tests.e2e.airflow import ENDED, Run
+from tests.e2e.airflow_processes import Processes
+from tests.e2e.support import kubectl
+from tests.integration.stage import Stage
+
+LOOK_SECONDS = 0.5
+RUN_ID = "airflow.skyoperator.dev/run-id"
+OWNER_TRY = "airflow.skyoperator.dev/owner-try"
+
+
+@dataclass
+class Act:
+    """Everything that takes part, and every object that was ever seen."""
+
+    stage: Stage
+    processes: Processes
+    table: list[Row]
+    clusters: dict[str, str] = field(default_factory=dict)
+    """The run that each cluster belongs to, of all objects that were ever seen."""
+    there: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The objects as they are now."""
+
+    async def look(self) -> None:
+        """Look at the objects until it is cancelled."""
+        while True:
+            found = await asyncio.to_thread(kubectl, "get", "skyc", "-n", self.stage.namespace, "-o", "json")
+            self.there = {body["metadata"]["name"]: body for body in json.loads(found)["items"]}
+            self.clusters |= {cluster_name(name, body["metadata"]["uid"]): run_of(body) for name, body in self.there.items()}
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def start(self, dag_id: str) -> Job:
+        """Start a run of a DAG."""
+        run = await asyncio.to_thread(self.processes.airflow.run, dag_id, {"namespace": self.stage.namespace})
+        return Job(self, run, dag_id.rpartition("_")[2])
+
+    async def start_all(self, *dag_ids: str) -> list[Job]:
+        """Start a run of each, and wait until their jobs are at work."""
+        jobs = [await self.start(dag_id) for dag_id in dag_ids]
+        await asyncio.gather(*(job.at_work() for job in jobs))
+        return jobs
+
+    async def until(self, what: str, probe: Callable[[], Any], *, seconds: float) -> Any:
+        """Return the first truthy answer of the probe; fail with its last answer after the deadline."""
+        answer = None
+        try:
+            async with asyncio.timeout(seconds):
+                while not (answer := await asyncio.to_thread(probe)):
+                    await asyncio.sleep(LOOK_SECONDS)
+        except TimeoutError:
+            raise AssertionError(f"not within {seconds:.0f} s: {what}; last seen: {answer!r}") from None
+        return answer
+
+
+@dataclass
+class Job:
+    """One run of a DAG of one task, and its objects."""
+
+    act: Act
+    run: Run
+    where: str
+
+    def objects(self) -> list[dict[str, Any]]:
+        return [body for body in self.act.there.values() if run_of(body) == self.run.run_id]
+
+    def is_at_work(self) -> bool:
+        statuses = [body.get("status", {}).get("job", {}).get("status") for body in self.objects()]
+        return statuses == ["RUNNING"] and self.task_state() == self.where
+
+    async def at_work(self) -> None:
+        """Wait until the job runs, and the task waits where it is to wait."""
+        await self.act.until(f"{self.run.dag_id} is at work", self.is_at_work, seconds=120)
+
+    def task_state(self) -> str:
+        return str(self.run.task("train")["state"])
+
+    async def owned_by(self, owner_try: int) -> None:
+        """Wait until a try has taken the object over."""
+
+        def is_owned() -> bool:
+            return [body["metadata"]["annotations"].get(OWNER_TRY) for body in self.objects()] == [str(owner_try)]
+
+        await self.act.until(f"try {owner_try} has the object", is_owned, seconds=120)
+
+    async def anew(self, old_uid: str) -> None:
+        """Wait until another object's job is at work."""
+
+        def is_anew() -> bool:
+            return self.is_at_work() and self.objects()[0]["metadata"]["uid"] != old_uid
+
+        await self.act.until("the job is at work again", is_anew, seconds=120)
+
+    async def reaches(self, state: str) -> None:
+        await self.act.until(f"the task is {state}", lambda: self.task_state() == state, seconds=60)
+
+    async def mark(self, state: str) -> None:
+        await asyncio.to_thread(self.run.mark, "train", state)
+
+    async def clear(self) -> None:
+        await asyncio.to_thread(self.run.clear, "train")
+
+    def finish(self) -> None:
+        """Let the job come to its good end."""
+        for body in self.objects():
+            self.act.stage.skypilot.finish(body["status"]["cluster"]["name"])
+
+    async def ended(self, *, seconds: float = 120) -> None:
+        await self.act.until(f"{self.run.dag_id} has ended", lambda: self.run.state() in ENDED, seconds=seconds)
+
+    async def vanished(self, *, seconds: float = 120) -> None:
+        """Wait until nothing of its objects is left, in Kubernetes or in SkyPilot."""
+        await self.act.until(f"nothing is left of {self.run.dag_id}", lambda: not (self.objects() or self._is_up()), seconds=seconds)
+
+    def _clusters(self) -> list[str]:
+        return [cluster for cluster, run_id in self.act.clusters.items() if run_id == self.run.run_id]
+
+    def _is_up(self) -> bool:
+        return not self.act.stage.skypilot.state()["clusters"].keys().isdisjoint(self._clusters())
+
+    async def comes_to(self, death: str, expected: Ending) -> None:
+        """Wait for the end, and hold it to this; it becomes a row of the table."""
+        await self.ended()
+        await self.vanished()
+        task, state = await asyncio.to_thread(self.run.task, "train"), await asyncio.to_thread(self.run.state)
+        skypilot = self.act.stage.skypilot.state()
+        launches = Counter(launch["cluster"] for launch in skypilot["launches"])
+        counted = " + ".join(str(launches[cluster]) for cluster in self._clusters())
+        assert Ending(task["state"], state, task["try_number"], counted, expected.object) == expected
+        assert set(skypilot["executions"].values()) == {1}, "a job ran twice"
+        self.act.table.append(Row(death, self.where, expected))
+
+
+def run_of(body: dict[str, Any]) -> str:
+    """The run of a DAG that made an object."""
+    return str(body["metadata"]["annotations"].get(RUN_ID))

@@ -1,0 +1,93 @@
+"""Airflow as four processes, a real kube-apiserver, a controller, a stand-in for SkyPilot; and the table that comes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.deaths.act import Act
+from tests.deaths.table import Row, write
+from tests.e2e.airflow import BIN
+from tests.e2e.airflow_processes import Processes, separate
+from tests.e2e.support import RELEASE, eventually, kubectl
+from tests.integration.apiserver import ApiServer
+from tests.integration.conftest import ROOT, Controllers, api, behind, controllers, crd, namespace, rights, standin
+from tests.integration.stage import Stage
+from tests.standin.control import Control
+
+__all__ = ["api", "behind", "controllers", "crd", "namespace", "rights", "standin"]
+
+HOME_NAMESPACE = "deaths"
+ACCOUNT = "airflow"
+FOREVER_SECONDS = 3600.0
+
+
+@pytest.fixture(scope="session")
+def account(crd: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A kubeconfig of Airflow's own account, which has no rights yet."""
+    home = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": HOME_NAMESPACE}}
+    who = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT, "namespace": HOME_NAMESPACE}}
+    for manifest in (home, who):
+        kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+    config = yaml.safe_load(kubectl("config", "view", "--raw", "--minify"))
+    config["users"][0]["user"] = {"token": kubectl("create", "token", ACCOUNT, "-n", HOME_NAMESPACE, "--duration=2h").strip()}
+    path = tmp_path_factory.mktemp("account") / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+@pytest.fixture(scope="session")
+def processes(account: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    home, dags = tmp_path_factory.mktemp("airflow"), Path(__file__).parent / "dags"
+    kubernetes = {"conn_type": "skyoperator", "extra": {"kube_config_path": str(account)}}
+    with separate(home, dags, {"kubernetes_default": kubernetes}) as processes:
+        eventually("the DAGs are there", lambda: "brief_deferred" in processes.airflow.dags(), seconds=120)
+        yield processes
+    for part in processes.parts.values():
+        print(f"--- {part.name}\n{part.log.read_text()[-6000:]}")
+
+
+@pytest.fixture
+def airflow_rights(namespace: str, account: Path) -> None:
+    """What the chart grants Airflow's accounts, granted in the test's namespace."""
+    values = {
+        "watchNamespaces": f"{{{namespace}}}",
+        "airflow.accounts[0].namespace": HOME_NAMESPACE,
+        "airflow.accounts[0].name": ACCOUNT,
+    }
+    settings = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
+    command = ["helm", "template", RELEASE, "deploy/helm/skyoperator", "--namespace", namespace, *settings]
+    done = subprocess.run([*command, "--show-only", "templates/airflow-rbac.yaml"], cwd=ROOT, capture_output=True, text=True, check=True)
+    kubectl("apply", "-f", "-", stdin=done.stdout)
+
+
+@pytest.fixture
+async def act(
+    processes: Processes, airflow_rights: None, behind: Controllers, api: ApiServer, standin: tuple[Control, str], table: list[Row]
+) -> AsyncIterator[Act]:
+    """Everything that takes part; jobs run until they are told to finish."""
+    await asyncio.to_thread(processes.mend)
+    control = standin[0]
+    control.jobs(seconds=FOREVER_SECONDS)
+    act = Act(Stage(api, behind, control, await behind.start()), processes, table)
+    async with asyncio.TaskGroup() as group:
+        looking = group.create_task(act.look())
+        yield act
+        looking.cancel()
+
+
+@pytest.fixture(scope="session")
+def table(request: pytest.FixtureRequest) -> Iterator[list[Row]]:
+    """The rows as they came out; written down when every act went well."""
+    rows: list[Row] = []
+    yield rows
+    session = request.session
+    if session.testsfailed == 0 and session.testscollected == len(session.items) and not request.config.option.keyword:
+        version = subprocess.run([BIN / "airflow", "version"], capture_output=True, text=True, check=True).stdout.split()[-1]
+        write(version, rows)

@@ -38,7 +38,7 @@ HooksManager: Final = first(
 )
 """What finds hooks for a task."""
 RescheduleException: Final = first("airflow.sdk.exceptions:AirflowRescheduleException", "airflow.exceptions:AirflowRescheduleException")
-TaskTerminated: Final = first("airflow.exceptions:AirflowTaskTerminated", "airflow.sdk.exceptions:AirflowTaskTerminated")
+TaskTerminated: Final = first("airflow.sdk.exceptions:AirflowTaskTerminated", "airflow.exceptions:AirflowTaskTerminated")
 secrets_masker: Final = first("airflow.sdk._shared.secrets_masker:_secrets_masker", "airflow.utils.log.secrets_masker:_secrets_masker")
 
 _RUNNER: Final = import_module("airflow.sdk.execution_time.task_runner" if HAS_SDK else "airflow.models.taskinstance")

@@ -11,11 +11,11 @@ SKYPILOT := 0.14.1
 SKYPILOT_PYTHON := $(CACHE)/skypilot-$(SKYPILOT)/bin/python
 # Airflow's environment is one of its own: its providers' pins exclude the controller's.
 PROVIDER := cd airflow_plugin && env -u VIRTUAL_ENV $(UV) run --frozen
-# The Airflows that the provider is for besides its environment's own. Each is built of its pins, and named by them.
+# The Airflows that the provider is for besides its environment's own. Each is built of its pins, and named by them and by what they fit.
 AIRFLOWS := 2.11.2 3.1.8 3.2.2
 # Of these a whole Airflow runs, not imports alone.
 AIRFLOW_COMPILED := 3.2.2
-airflow_key = $(shell cat airflow_plugin/constraints/airflow-$(1).txt <(grep -A 1 entry-points airflow_plugin/pyproject.toml) | sha256sum | cut -c 1-8)
+airflow_key = $(shell cat airflow_plugin/constraints/airflow-$(1).txt <(sed '/^\[tool/,$$d' airflow_plugin/pyproject.toml) | sha256sum | cut -c 1-8)
 airflow_bin = $(CACHE)/airflow-$(1)-$(call airflow_key,$(1))/bin
 CRD := skyclusters.skyoperator.dev.yaml
 
@@ -165,6 +165,7 @@ $(CACHE)/airflow-%/bin/python: | $(UV)
 	$(UV) venv --quiet --clear --relocatable --python 3.11 $(PARTIAL)
 	VIRTUAL_ENV=$(PARTIAL) nice -n 19 $(UV) pip install --quiet --no-deps $(if $(filter $(AIRFLOW_COMPILED),$(VERSION)),--compile-bytecode) \
 	  --requirements airflow_plugin/constraints/airflow-$(VERSION).txt ./airflow_plugin
+	VIRTUAL_ENV=$(PARTIAL) $(UV) pip check --quiet || { echo "The pins no longer fit: make constraints"; exit 1; }
 	rm -r $(PARTIAL)/lib/python3.11/site-packages/skyoperator_provider
 	rm -rf $(@D:/bin=) && mv $(PARTIAL) $(@D:/bin=)
 

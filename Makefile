@@ -71,6 +71,10 @@ fuzz: cluster-up $(SKYPILOT_PYTHON) ## tests/fuzz: a thousand right, wrong and h
 e2e: cluster-up images tools airflow_plugin/.venv/.synced ## tests/e2e: real kubelet, real SkyPilot, real Airflow, processes killed
 	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/e2e
 
+.PHONY: screenshots
+screenshots: cluster-up images tools airflow_plugin/.venv/.synced ## docs/images: pages of a real Airflow, taken by /usr/bin/chromium
+	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) --with playwright python -m tests.e2e.screenshots
+
 .PHONY: soak
 soak: cluster-up images tools ## tests/soak: failures provoked, SkyPilot's database wiped, some chaos; leave the machine to it
 	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/soak

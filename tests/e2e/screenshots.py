@@ -49,8 +49,8 @@ def an_airflow(words: list[str]) -> Iterator[Airflow]:
             home, dags = Path(folder) / "home", Path(folder) / "dags"
             home.mkdir()
             dags.mkdir()
-            with airflow_with_examples(home, dags) as airflow:
-                yield airflow
+            with airflow_with_examples(home, dags) as processes:
+                yield processes.airflow
 
 
 @contextmanager

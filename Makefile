@@ -103,6 +103,10 @@ e2e: cluster-up images tools airflow_plugin/.venv/.synced ## tests/e2e: real kub
 deaths: cluster-up tools $(if $(AIRFLOW),$(call airflow_bin,$(AIRFLOW))/python,airflow_plugin/.venv/.synced) ## tests/deaths: Airflow's processes die one by one (AIRFLOW=3.2.2: that one's)
 	KUBECONFIG=$(LOCAL_KUBECONFIG) SKYOPERATOR_AIRFLOW_BIN=$(if $(AIRFLOW),$(call airflow_bin,$(AIRFLOW))) $(RUN) pytest tests/deaths
 
+.PHONY: screenshots
+screenshots: cluster-up images tools airflow_plugin/.venv/.synced ## docs/images: pages of a real Airflow, taken by /usr/bin/chromium
+	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) --with playwright python -m tests.e2e.screenshots
+
 .PHONY: soak
 soak: cluster-up images tools ## tests/soak: failures provoked, SkyPilot's database wiped, some chaos; leave the machine to it
 	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/soak

@@ -53,14 +53,16 @@ unit: venv tools provider ## tests/unit: no processes; and the Airflow provider'
 provider: airflow_plugin/.venv/.synced ## tests/provider: the Airflow provider, without Airflow's processes
 	$(PROVIDER) pytest -n 2 --rootdir .. ../tests/provider
 
-# What `remote` sends knows no Airflow, as lint-imports sees to. Of warnings only those are errors that our own code is to blame for.
-# Bytecode is written as it is used, even where the environment says not to: nothing else makes the second run fast.
 .PHONY: compat
 compat: $(foreach version,$(AIRFLOWS),$(call airflow_bin,$(version))/python) ## tests/provider with each of the other Airflows
-	cd airflow_plugin && for python in $^; do \
-	  PYTHONDONTWRITEBYTECODE= $$python -m pytest -n 2 --rootdir .. --ignore-glob '*/test_remote_*' --disable-warnings \
-	    -o 'filterwarnings=error:::(skyoperator_provider|tests)' ../tests/provider; \
-	done
+	@$(MAKE) --no-print-directory --output-sync --jobs $(AIRFLOWS:%=compat-%)
+
+# What `remote` sends knows no Airflow, as lint-imports sees to. Of warnings only those are errors that our own code is to blame for.
+# Bytecode is written as it is used, even where the environment says not to: nothing else makes the second run fast.
+.PHONY: $(AIRFLOWS:%=compat-%)
+$(AIRFLOWS:%=compat-%): compat-%:
+	cd airflow_plugin && PYTHONDONTWRITEBYTECODE= $(call airflow_bin,$*)/python -m pytest --rootdir .. -p no:cacheprovider --disable-warnings \
+	  --ignore-glob '../tests/provider/test_remote_*' -o 'filterwarnings=error:::(skyoperator_provider|tests)' ../tests/provider
 
 .PHONY: airflow-bin
 airflow-bin: ## build an environment with another Airflow (AIRFLOW=3.2.2, say); print where its commands are

@@ -82,7 +82,16 @@ class Job:
 
     async def at_work(self) -> None:
         """Wait until the job runs, and the task waits where it is to wait."""
-        await self.act.until(f"{self.run.dag_id} is at work", self.is_at_work, seconds=120)
+        await self.until("it is at work", self.is_at_work)
+
+    async def until(self, what: str, probe: Callable[[], Any], *, seconds: float = 120) -> None:
+        try:
+            await self.act.until(f"{self.run.dag_id}: {what}", probe, seconds=seconds)
+        except AssertionError as error:
+            task = await asyncio.to_thread(self.run.task, "train")
+            told = {key: task[key] for key in ("state", "try_number", "max_tries")}
+            names = [body["metadata"]["name"] for body in self.objects()]
+            raise AssertionError(f"{error}; the task is {told}, its objects are {names}") from None
 
     def task_state(self) -> str:
         return str(self.run.task("train")["state"])
@@ -93,7 +102,7 @@ class Job:
         def is_owned() -> bool:
             return [body["metadata"]["annotations"].get(OWNER_TRY) for body in self.objects()] == [str(owner_try)]
 
-        await self.act.until(f"try {owner_try} has the object", is_owned, seconds=120)
+        await self.until(f"try {owner_try} has the object", is_owned)
 
     async def anew(self, old_uid: str) -> None:
         """Wait until another object's job is at work."""
@@ -101,10 +110,10 @@ class Job:
         def is_anew() -> bool:
             return self.is_at_work() and self.objects()[0]["metadata"]["uid"] != old_uid
 
-        await self.act.until("the job is at work again", is_anew, seconds=120)
+        await self.until("another one is at work", is_anew)
 
     async def reaches(self, state: str) -> None:
-        await self.act.until(f"the task is {state}", lambda: self.task_state() == state, seconds=60)
+        await self.until(f"the task is {state}", lambda: self.task_state() == state)
 
     async def mark(self, state: str) -> None:
         await asyncio.to_thread(self.run.mark, "train", state)
@@ -117,12 +126,12 @@ class Job:
         for body in self.objects():
             self.act.stage.skypilot.finish(body["status"]["cluster"]["name"])
 
-    async def ended(self, *, seconds: float = 120) -> None:
-        await self.act.until(f"{self.run.dag_id} has ended", lambda: self.run.state() in ENDED, seconds=seconds)
+    async def ended(self) -> None:
+        await self.until("the run has ended", lambda: self.run.state() in ENDED)
 
-    async def vanished(self, *, seconds: float = 120) -> None:
+    async def vanished(self) -> None:
         """Wait until nothing of its objects is left, in Kubernetes or in SkyPilot."""
-        await self.act.until(f"nothing is left of {self.run.dag_id}", lambda: not (self.objects() or self._is_up()), seconds=seconds)
+        await self.until("nothing is left", lambda: not (self.objects() or self._is_up()))
 
     def _clusters(self) -> list[str]:
         return [cluster for cluster, run_id in self.act.clusters.items() if run_id == self.run.run_id]

@@ -50,7 +50,7 @@ def processes(account: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         eventually("the DAGs are there", lambda: "brief_deferred" in processes.airflow.dags(), seconds=120)
         yield processes
     for part in processes.parts.values():
-        print(f"--- {part.name}\n{part.log.read_text()[-6000:]}")
+        print(f"--- {part.name}\n{part.log.read_text()[-3000:]}")
 
 
 @pytest.fixture

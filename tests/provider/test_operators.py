@@ -486,6 +486,21 @@ def test_what_goes_on_out_of_a_triggers_sight_is_waited_for_again(api: MemoryApi
 
 
 @pytest.mark.parametrize("make", [create, one_step])
+@pytest.mark.parametrize("status", ["gone", "reached"])
+def test_what_a_trigger_says_of_the_series_before_is_not_taken_for_this_ones(api: MemoryApi, make: Callable[..., Any], status: str) -> None:
+    """Bug: cleared while it is deferred, with Airflow on SQLite, the new run failed, since the object of the old one was gone."""
+    deferred(make(deferrable=True))
+    before = only(api)
+    deferred(make(deferrable=True), try_number=2, max_tries=1)
+    (body,) = api.live()
+    with pytest.raises(TaskDeferred) as caught:
+        run(make(deferrable=True), event=said(status, "Deleted", of=before, log_offset_bytes=9), try_number=2, max_tries=1)
+    again = caught.value.trigger.serialize()[1]
+    assert (again["uid"], again["log_offset_bytes"], again["deadline_epoch_seconds"]) == (body["metadata"]["uid"], 0, None)
+    assert [made["metadata"]["uid"] for made in api.live()] == [body["metadata"]["uid"]]
+
+
+@pytest.mark.parametrize("make", [create, one_step])
 def test_what_ended_out_of_a_triggers_sight_ends_its_task(api: MemoryApi, make: Callable[..., Any]) -> None:
     deferred(make(deferrable=True))
     body = only(api)

@@ -99,11 +99,11 @@ class SkyClusterTask:
         try:
             body = self.hook.read(event["namespace"], event["name"])
         except ApiError as error:
-            raise _out_of_sight(event) from error
+            raise out_of_sight(event) from error
         is_still_to_come = body is None and event["uid"] is None
         end = None if is_still_to_come else verdict(body, wait_for, uid=event["uid"])
         if end is None and event.get("times_lost", 0) >= LOST_LIMIT:
-            raise _out_of_sight(event)
+            raise out_of_sight(event)
         return end
 
     def _identity(self, context: Context) -> Identity:
@@ -161,7 +161,8 @@ def _carried_on(after: Event | None) -> dict[str, Any]:
     return {**place, "times_lost": after.get("times_lost", 0) + 1}
 
 
-def _out_of_sight(event: Event) -> OutOfSightError:
+def out_of_sight(event: Event) -> OutOfSightError:
+    """Return the error that nobody can tell how the event's object fares."""
     return OutOfSightError(f"{_words(event)}. So nobody can tell how it fares.", reason=event.get("reason") or "Error")
 
 

@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from skyoperator_provider.errors import ApiError, OutOfSightError, ResultLostError, SkyClusterError, SkyClusterRejectedError, SkyRemoteError
 from skyoperator_provider.following import LogStream, resumed
 from skyoperator_provider.manifest import has_run
-from skyoperator_provider.operators.base import Event, target_of
+from skyoperator_provider.operators.base import Event
 from skyoperator_provider.operators.creating import SkyClusterMakingOperator
 from skyoperator_provider.operators.referring import SkyClusterDeleteOperator, SkyClusterLogsOperator
 from skyoperator_provider.ownership import Target
@@ -47,7 +47,7 @@ class SkyClusterCreateOperator(SkyClusterMakingOperator):
 
     def execute_complete(self, context: Context, event: Event) -> dict[str, str]:
         """Go on after the trigger. Raises SkyClusterError, SkyClusterRejectedError."""
-        target, end = target_of(event), self._end_or_wait_again(context, event, self.wait_for)
+        target, end = self._end_or_wait_again(context, event, self.wait_for)
         self._resume(context, target)
         return self._ended(target, end)
 
@@ -100,7 +100,7 @@ class SkyClusterOperator(SkyClusterMakingOperator):
 
     def execute_complete(self, context: Context, event: Event) -> Any:
         """Go on after the trigger: print the rest of the log, and return the job's value. Raises as execute does."""
-        target, end = target_of(event), self._end_or_wait_again(context, event, WaitFor.COMPLETE)
+        target, end = self._end_or_wait_again(context, event, WaitFor.COMPLETE)
         self._is_complete = end.outcome is Outcome.REACHED
         self._resume(context, target)
         return self._ended(context, target, end, resumed(self.hook, target, event, log=self.log))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -671,14 +670,24 @@ def test_an_object_that_can_not_be_written_does_not_hold_up_its_task(api: Memory
 # One step.
 
 
-def test_one_step_runs_prints_and_cleans_up(api: MemoryApi, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_step_runs_prints_and_cleans_up(api: MemoryApi, capsys: pytest.CaptureFixture[str]) -> None:
     ends(api, b"epoch 1\nepoch 2", Complete="True")
-    with caplog.at_level(logging.INFO):
-        value, pushed = run(one_step())
+    value, pushed = run(one_step())
     assert value is None
     assert pushed["skycluster"]["uid"] == uid(api)
     assert api.deletions == [uid(api)]
     assert only(api)["metadata"]["annotations"][COLLECTED] == "true"
+    printed = capsys.readouterr().out
+    assert "epoch 1" in printed
+    assert "epoch 2" in printed
+
+
+def test_one_step_without_logs_reads_none(api: MemoryApi) -> None:
+    found = deferred(one_step(logs=False, deferrable=True))
+    assert found.trigger.serialize()[1]["logs"] is False
+    api.set_conditions(only(api)["metadata"]["name"], Complete="True")
+    run(one_step(logs=False, deferrable=True), event=said("reached", of=only(api)))
+    assert "read_log" not in {call.verb for call in api.calls}
 
 
 @pytest.mark.parametrize(

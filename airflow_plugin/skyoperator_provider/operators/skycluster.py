@@ -61,12 +61,12 @@ class SkyClusterOperator(SkyClusterMakingOperator):
 
     :param on_finish_action: `delete` the object at the end, `delete_on_success` only then, or `keep` it until its time to live is over.
     :param result_path: the file in which the job may leave JSON, to be returned; None leaves run as it is written, and returns nothing.
+    :param logs: whether the job's log is printed; the last lines of one that failed are in any case.
     :param skip_on_exit_code: the task is skipped if run exits with this, or one of these, on the first node. It is told by the way of
         the result, so it wants result_path.
     """
 
     _waits_for_the_end = True
-    _streams_log = True
     _wants_value = False
     """Whether a job that has come to a good end must have returned something."""
 
@@ -75,6 +75,7 @@ class SkyClusterOperator(SkyClusterMakingOperator):
         *,
         on_finish_action: Literal["delete", "delete_on_success", "keep"] = "delete",
         result_path: str | None = carrier.RESULT_PATH,
+        logs: bool = True,
         skip_on_exit_code: int | Collection[int] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -85,6 +86,7 @@ class SkyClusterOperator(SkyClusterMakingOperator):
             raise ValueError(f"on_finish_action={on_finish_action!r}: it is delete, delete_on_success or keep")
         self.on_finish_action = on_finish_action
         self.result_path = result_path
+        self._streams_log = logs
         self.skip_on_exit_code = [skip_on_exit_code] if isinstance(skip_on_exit_code, int) else list(skip_on_exit_code or ())
         self._is_complete = False
 
@@ -95,7 +97,7 @@ class SkyClusterOperator(SkyClusterMakingOperator):
             target, end = Target.of(body), verdict(body, WaitFor.COMPLETE)
             if end is None and self.deferrable:
                 self._defer(context, target, WaitFor.COMPLETE)
-            stream = LogStream(self.hook, target, log=self.log)
+            stream = LogStream(self.hook, target, log=self.log) if self._streams_log else None
             return self._ended(context, target, end or self._follower(target).wait(WaitFor.COMPLETE, stream), stream)
 
     def execute_complete(self, context: Context, event: Event) -> Any:
@@ -103,7 +105,8 @@ class SkyClusterOperator(SkyClusterMakingOperator):
         target, end = self._end_or_wait_again(context, event, WaitFor.COMPLETE)
         self._is_complete = end.outcome is Outcome.REACHED
         self._resume(context, target)
-        return self._ended(context, target, end, resumed(self.hook, target, event, log=self.log))
+        stream = resumed(self.hook, target, event, log=self.log) if self._streams_log else None
+        return self._ended(context, target, end, stream)
 
     def _returning(self, built: dict[str, Any]) -> dict[str, Any]:
         """Return the object with a job that returns what it leaves in result_path. A task in a ConfigMap is beyond our reach."""
@@ -135,9 +138,9 @@ class SkyClusterOperator(SkyClusterMakingOperator):
     def _result_path(self) -> str | None:
         return self.result_path if self.do_xcom_push else None
 
-    def _ended(self, context: Context, target: Target, end: Verdict, stream: LogStream) -> Any:
+    def _ended(self, context: Context, target: Target, end: Verdict, stream: LogStream | None) -> Any:
         self._is_complete = end.outcome is Outcome.REACHED
-        if end.outcome in {Outcome.REACHED, Outcome.FAILED}:
+        if stream is not None and end.outcome in {Outcome.REACHED, Outcome.FAILED}:
             self._follower(target).drain(stream)
         if end.outcome is Outcome.FAILED and self._wants_value:
             raise_remote(self.hook, target, check=self._check)

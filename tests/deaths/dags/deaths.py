@@ -23,6 +23,7 @@ for kind, options in KINDS.items():
                 namespace="{{ params.namespace }}",
                 task={"resources": {"infra": "k8s"}, "run": "true"},
                 result_path=None,
+                logs=False,
                 deferrable=where == "deferred",
                 **{"retries": 0, "active_deadline_seconds": 600, "ttl_seconds_after_finished": 600, **options},
             )

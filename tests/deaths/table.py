@@ -52,9 +52,13 @@ def write(version: str, rows: Iterable[Row]) -> None:
 
 
 def page() -> str:
-    """Return the page, of all versions that were tried; a row that came out the same on several stands once."""
-    versions = {path.stem.removeprefix("airflow-"): _read(path) for path in sorted(RESULTS.glob("*.json"), reverse=True)}
-    return HEAD + "".join(_section(version, rows) for version, rows in versions.items())
+    """Return the page, of all versions that were tried."""
+    return HEAD + "\n".join(_section(version, rows) for version, rows in results().items())
+
+
+def results() -> dict[str, list[Row]]:
+    """Return what came out, by the version of Airflow, the newest first."""
+    return {path.stem.removeprefix("airflow-"): _read(path) for path in sorted(RESULTS.glob("*.json"), reverse=True)}
 
 
 def _read(path: Path) -> list[Row]:
@@ -64,7 +68,7 @@ def _read(path: Path) -> list[Row]:
 def _section(version: str, rows: list[Row]) -> str:
     titles = "| what happens | the task was | task | DAG run | tries | object | launches |\n|---|---|---|---|---|---|---|\n"
     lines = [_line(row, index) for _, group in groupby(rows, key=lambda row: row.death) for index, row in enumerate(group)]
-    return f"## Airflow {version}\n{titles}{''.join(lines)}\n"
+    return f"## Airflow {version}\n{titles}{''.join(lines)}"
 
 
 def _line(row: Row, index: int) -> str:

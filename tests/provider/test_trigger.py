@@ -65,6 +65,7 @@ async def _nothing_is_left(api: ScriptedApi) -> AsyncIterator[None]:
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KILL_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(module, "GONE_SECONDS", 0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -239,6 +240,14 @@ async def test_an_object_that_goes_is_gone(api: ScriptedApi) -> None:
 async def test_another_object_of_the_same_name_is_not_it(api: ScriptedApi) -> None:
     api.put("train", {"Complete": "True"}, uid="another")
     assert (await event_of(trigger(api)))["status"] == "gone"
+
+
+async def test_that_it_is_gone_is_kept_back_while_a_clear_may_be_on_its_way(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: the next try deleted the object of the one before, whose trigger spoke of it to the next try, and failed that."""
+    monkeypatch.setattr(module, "GONE_SECONDS", 0.3)
+    began = asyncio.get_running_loop().time()
+    assert (await event_of(trigger(api)))["status"] == "gone"
+    assert asyncio.get_running_loop().time() - began >= 0.3
 
 
 async def test_a_sensors_object_is_the_first_that_it_sees(api: ScriptedApi) -> None:

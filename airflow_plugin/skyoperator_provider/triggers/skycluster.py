@@ -29,7 +29,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from skyoperator_provider.errors import ApiError, ChangedError
 from skyoperator_provider.feed import SkyClusterApi, Subscription
 from skyoperator_provider.identity import OWNER_TRY, RESUMED
-from skyoperator_provider.skycluster import WaitFor, verdict
+from skyoperator_provider.skycluster import Outcome, WaitFor, verdict
 from skyoperator_provider.tail import Tail, log_of
 from skyoperator_provider.watches import Source, watches
 
@@ -40,6 +40,10 @@ FIRST_LOOK_SECONDS: Final = 10.0
 KILL_SECONDS: Final = 25.0
 """Airflow gives on_kill 30 s unless `[triggerer] on_kill_timeout` says otherwise."""
 KILL_PAUSE_SECONDS: Final = 0.5
+GONE_SECONDS: Final = 5.0
+"""How long it is kept back that the object is gone. After a clear the next try deletes it, while this trigger is about to be cancelled: an
+event then could come to that try (see SkyClusterOwningOperator._own), at once after it was deferred, which Airflow's scheduler may take
+for its failure (jobs/scheduler_job_runner.py, process_executor_events)."""
 STATE_ATTEMPTS: Final = 3
 LEFT: Final = frozenset({None, "failed", "upstream_failed", "success", "skipped", "removed"})
 """Airflow's states of a task that nobody goes on with."""
@@ -153,6 +157,7 @@ class SkyClusterTrigger(BaseTrigger):
         while True:
             event = self._judged(body)
             if event is not None:
+                await asyncio.sleep(GONE_SECONDS if event["status"] == Outcome.GONE else 0)
                 return event
             if self._seconds_left() <= 0:
                 return self._timed_out()

@@ -93,6 +93,10 @@ integration: cluster-up tools ## tests/integration: the real kube-apiserver, a s
 bench: cluster-up ## tests/bench: speed, memory and load with CLUSTERS=1000, printed beside the targets
 	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) python -m tests.bench $(or $(CLUSTERS),1000)
 
+.PHONY: triggers
+triggers: cluster-up tools airflow_plugin/.venv/.synced ## tests/triggers: TRIGGERS=1000 deferred tasks in one real triggerer; leave machine and cluster to it
+	export KUBECONFIG=$(LOCAL_KUBECONFIG); $(PROVIDER) pytest -s --rootdir .. ../tests/triggers
+
 .PHONY: fuzz
 fuzz: cluster-up $(SKYPILOT_PYTHON) ## tests/fuzz: a thousand right, wrong and hostile objects (FUZZ_SEED=... repeats one run)
 	KUBECONFIG=$(LOCAL_KUBECONFIG) SKYOPERATOR_SKYPILOT_PYTHON=$(SKYPILOT_PYTHON) $(RUN) pytest tests/fuzz

@@ -15,7 +15,8 @@ from uuid import uuid4
 from skyoperator.kube import api_client
 from skyoperator.lanes import QUICK_READERS
 
-from tests.bench.stage import Controller, Objects, controller, quantiles, report, seconds_until, watched
+from tests.bench.figures import cpu_seconds, memory_mib, quantiles, report
+from tests.bench.stage import Objects, controller, seconds_until, watched
 from tests.e2e.support import KubectlError, kubectl
 from tests.standin.control import Control
 from tests.standin.server import serving
@@ -53,16 +54,16 @@ async def applied_at_once(objects: Objects, count: int) -> None:
     report(f"{count} launched, {MAX_IN_FLIGHT} in flight", f"{took:.0f} s, {objects.writes / count:.1f} writes each")
 
 
-async def idle(objects: Objects, process: Controller) -> None:
+async def idle(objects: Objects, pid: int) -> None:
     """Nothing happens, and nothing is done, once each job was seen at work."""
     await objects.until(lambda status: all(one.get("job", {}).get("status") == "RUNNING" for one in status.values()), seconds=3600)
     await asyncio.sleep(IDLE_SECONDS / 2)
-    cpu, writes = process.cpu_seconds(), objects.writes
+    cpu, writes = cpu_seconds(pid), objects.writes
     await asyncio.sleep(IDLE_SECONDS)
-    share = (process.cpu_seconds() - cpu) / IDLE_SECONDS
+    share = (cpu_seconds(pid) - cpu) / IDLE_SECONDS
     report("idle: processor", f"{share:.1%} of a core", "< 5 %")
     report("idle: writes", f"{objects.writes - writes} in {IDLE_SECONDS:.0f} s", "0")
-    report("memory", f"{process.memory_mib():.0f} MiB", "< 256 MiB")
+    report("memory", f"{memory_mib(pid):.0f} MiB", "< 256 MiB")
 
 
 async def jobs_end(objects: Objects, control: Control, count: int) -> None:
@@ -107,10 +108,10 @@ async def bench(count: int) -> None:
                 api_client() as client,
                 watched(client, namespace) as objects,
                 serving(control) as endpoint,
-                controller(namespace, endpoint, Path(directory), max_in_flight=MAX_IN_FLIGHT) as process,
+                controller(namespace, endpoint, Path(directory), max_in_flight=MAX_IN_FLIGHT) as pid,
             ):
                 await applied_at_once(objects, count)
-                await idle(objects, process)
+                await idle(objects, pid)
                 await jobs_end(objects, control, count)
                 await rows_change(objects, control)
         finally:

@@ -83,27 +83,9 @@ async def watched(client: ApiClient, namespace: str) -> AsyncIterator[Objects]:
         await watching
 
 
-@dataclass
-class Controller:
-    """The process, with what the kernel knows of it."""
-
-    process: asyncio.subprocess.Process
-    port: int
-
-    def cpu_seconds(self) -> float:
-        """Return the processor time it has taken."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def memory_mib(self) -> float:
-        """Return its resident memory."""
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
-
-
 @asynccontextmanager
-async def controller(namespace: str, endpoint: str, directory: Path, *, max_in_flight: int) -> AsyncIterator[Controller]:
-    """Yield a controller for the namespace. Its log is in the directory."""
+async def controller(namespace: str, endpoint: str, directory: Path, *, max_in_flight: int) -> AsyncIterator[int]:
+    """Yield the process id of a controller for the namespace. Its log is in the directory."""
     port = free_port()
     variables = {
         "SKYPILOT_ENDPOINT": endpoint,
@@ -122,7 +104,7 @@ async def controller(namespace: str, endpoint: str, directory: Path, *, max_in_f
         process = await asyncio.create_subprocess_exec(sys.executable, "-m", "skyoperator", env=environment, stdout=log, stderr=log)
     try:
         await _is_active(port)
-        yield Controller(process, port)
+        yield process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         await process.wait()
@@ -143,14 +125,3 @@ async def seconds_until(objects: Objects, name: str, is_so: Callable[[dict[str, 
     began_at = time.monotonic()
     await objects.until(lambda status: is_so(status.get(name, {})), seconds=at_most)
     return time.monotonic() - began_at
-
-
-def report(what: str, measured: str, wanted: str = "") -> None:
-    """Print one row."""
-    print(f"{what:<66} {measured:<34} {wanted}", flush=True)
-
-
-def quantiles(seconds: list[float]) -> str:
-    """Return the middle and the worst of them, for people."""
-    ordered = sorted(seconds)
-    return f"p50 {ordered[len(ordered) // 2]:.1f} s, p99 {ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]:.1f} s"

@@ -17,10 +17,12 @@ The deadline is the trigger's own because Airflow's time-out cancels a trigger w
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -333,10 +335,19 @@ class SkyClusterTrigger(BaseTrigger):
         self.log.info("Deleted SkyCluster %s/%s: its task was killed", self.namespace, self.name)
 
 
+@cache
 def _load_kubernetes() -> None:
-    """Load what `_find_source` needs. That takes a second or more: parsing a DAG must not wait for it, nor may a triggerer's loop."""
+    """Load what `_find_source` needs. That takes a second or more: parsing a DAG must not wait for it, nor may a triggerer's loop.
+
+    What was loaded is then a quarter of a million objects, and each full collection goes through all of them while everything stands
+    still, for 0.2 s and more; Airflow warns from 0.2 on. They live as long as the process does, so collections are to leave them out: those
+    while it loads, too. Only once, for what is garbage at that moment is never freed.
+    """
+    gc.freeze()
     import skyoperator_provider.async_api  # noqa: PLC0415
     import skyoperator_provider.hooks.skycluster  # noqa: F401, PLC0415
+
+    gc.freeze()
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:

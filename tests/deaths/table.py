@@ -44,9 +44,11 @@ class Row:
 
 
 def write(version: str, rows: Iterable[Row]) -> None:
-    """Write down what came out on this version of Airflow, and the page anew."""
+    """Write down what came out on this version of Airflow, in the place of what came of the same deaths before, and the page anew."""
+    known = {(row.death, row.where): row for row in results().get(version, [])}
+    known |= {(row.death, row.where): row for row in rows}
     RESULTS.mkdir(exist_ok=True)
-    text = json.dumps([asdict(row) for row in rows], indent=1)
+    text = json.dumps([asdict(row) for row in known.values()], indent=1)
     (RESULTS / f"airflow-{version}.json").write_text(text + "\n", encoding="utf-8")
     PATH.write_text(page(), encoding="utf-8")
 

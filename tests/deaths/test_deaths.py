@@ -162,14 +162,18 @@ async def test_dag_processor_is_killed(act: Act) -> None:
 
 
 async def test_all_of_airflow_dies(act: Act) -> None:
+    """A scheduler that starts sends a task whose worker is gone again, `retries` or not (adopt_or_reset_orphaned_tasks)."""
+    death = "all of Airflow killed; started again when the object is gone"
     jobs = await act.start_all("brief_running", "brief_deferred")
     for part in act.processes.parts.values():
         part.die()
     for job in jobs:
         await job.vanished()
     await asyncio.to_thread(act.processes.restart, *NAMES)
-    for job in jobs:
-        await job.comes_to("all of Airflow killed; started again when the object is gone", LEFT)
+    running, deferred = jobs
+    await running.at_work()
+    await finish([running], death, replace(ANEW, object="the first ended by its deadline, the second deleted"))
+    await deferred.comes_to(death, LEFT)
 
 
 async def test_controller_is_killed(act: Act) -> None:

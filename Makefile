@@ -122,9 +122,10 @@ chaos: cluster-up images tools ## controller, SkyPilot and kube-apiserver killed
 	SKYOPERATOR_CHAOS_KILLS=$(or $(SKYOPERATOR_CHAOS_KILLS),20) KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) pytest tests/soak/test_chaos.py
 
 .PHONY: generate
-generate: venv ## write what is made: the CRD and the chart's copy of it, the page of invariants
+generate: venv ## write what is made: the CRD and the chart's copy of it, the pages of invariants and of deaths
 	$(RUN) python -m skyoperator.crd crds/$(CRD) deploy/helm/skyoperator/files/$(CRD)
 	$(RUN) python -m tests.mutants.document
+	$(RUN) python -m tests.deaths.table
 
 .PHONY: format
 format: venv ## let ruff fix and format

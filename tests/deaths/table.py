@@ -12,6 +12,9 @@ from typing import Final
 RESULTS: Final = Path(__file__).parent / "results"
 PATH: Final = Path(__file__).resolve().parents[2] / "docs/airflow-deaths.md"
 
+ON_SKYPILOT: Final = {"marked failed", "triggerer killed, and started again"}
+"""What tests/e2e/test_airflow.py does on real SkyPilot."""
+
 HEAD: Final = """# What dies, and what becomes of a job
 
 Made by `make deaths` of what came out: Airflow's scheduler, API server, triggerer and dag processor as four processes, with the rights
@@ -75,7 +78,8 @@ def _section(version: str, rows: list[Row]) -> str:
 
 def _line(row: Row, index: int) -> str:
     end = row.ending
-    cells = [row.death if index == 0 else "", row.where, end.task, end.run, str(end.tries), end.object, end.launches]
+    death = f"**{row.death}**" if row.death in ON_SKYPILOT else row.death
+    cells = [death if index == 0 else "", row.where, end.task, end.run, str(end.tries), end.object, end.launches]
     return f"| {' | '.join(cells)} |\n"
 
 

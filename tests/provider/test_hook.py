@@ -307,6 +307,15 @@ def test_a_manifest_that_is_none_is_not_tried_again_by_airflow(hook: SkyClusterH
     assert (caught.value.reason, len(server.asked)) == ("InvalidTask", 1)
 
 
+@pytest.mark.parametrize(
+    "refusal", [status(400, "", "admission webhook denied the request: the budget is spent"), Reply(400, b"<html>Bad Request</html>")]
+)
+def test_what_others_refuse_may_pass(hook: SkyClusterHook, server: HttpApi, refusal: Reply) -> None:
+    server.will(refusal)
+    with pytest.raises(ApiError, match="create SkyCluster ml/train"):
+        hook.create(OBJECT)
+
+
 def test_a_misspelled_field_is_not_dropped_in_silence(hook: SkyClusterHook, server: HttpApi) -> None:
     server.will(Reply(201, OBJECT))
     hook.create(OBJECT)

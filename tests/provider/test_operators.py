@@ -53,12 +53,13 @@ def new(kind: type[Any], given: dict[str, Any]) -> Any:
     return kind(**{"dag": dag, "poll_seconds": 0, **given})
 
 
-def run(operator: Any, *, event: Body | None = None, **context: Any) -> tuple[Any, dict[str, Any]]:
-    """Do as the task runner does; return the value, and what was pushed."""
+def run(operator: Any, *, event: Body | None = None, after: TaskDeferred | None = None, **context: Any) -> tuple[Any, dict[str, Any]]:
+    """Do as the task runner does, with a trigger's event `after` it was deferred; return the value, and what was pushed."""
     given, _ = context_of(operator, **context)
     operator.render_template_fields(given)
     if event is not None:
-        return operator.resume_execution("execute_complete", {"event": event}, given), given["ti"].pushed
+        kept = {} if after is None else after.kwargs or {}
+        return operator.resume_execution("execute_complete", {**kept, "event": event}, given), given["ti"].pushed
     return operator.execute(given), given["ti"].pushed
 
 
@@ -486,17 +487,27 @@ def test_what_goes_on_out_of_a_triggers_sight_is_waited_for_again(api: MemoryApi
 
 @pytest.mark.parametrize("make", [create, one_step])
 @pytest.mark.parametrize("status", ["gone", "reached"])
-def test_what_a_trigger_says_of_the_series_before_is_not_taken_for_this_ones(api: MemoryApi, make: Callable[..., Any], status: str) -> None:
+def test_what_a_trigger_says_of_another_object_is_not_taken_for_this_ones(api: MemoryApi, make: Callable[..., Any], status: str) -> None:
     """Bug: cleared while it is deferred, with Airflow on SQLite, the new run failed, since the object of the old one was gone."""
-    deferred(make(deferrable=True))
+    deferred(make(deferrable=True, execution_timeout=timedelta(hours=1)))
     before = only(api)
-    deferred(make(deferrable=True), try_number=2, max_tries=1)
+    waits = deferred(make(deferrable=True, execution_timeout=timedelta(hours=1)), try_number=2, max_tries=1)
     (body,) = api.live()
+    event = said(status, "Deleted", of=before, log_offset_bytes=9, deadline_epoch_seconds=1.0)
     with pytest.raises(TaskDeferred) as caught:
-        run(make(deferrable=True), event=said(status, "Deleted", of=before, log_offset_bytes=9), try_number=2, max_tries=1)
-    again = caught.value.trigger.serialize()[1]
-    assert (again["uid"], again["log_offset_bytes"], again["deadline_epoch_seconds"]) == (body["metadata"]["uid"], 0, None)
+        run(make(deferrable=True, execution_timeout=timedelta(hours=1)), event=event, after=waits, try_number=2, max_tries=1)
+    first, again = waits.trigger.serialize()[1], caught.value.trigger.serialize()[1]
+    assert (again["uid"], again["log_offset_bytes"], again["times_lost"]) == (body["metadata"]["uid"], 0, 1)
+    assert again["deadline_epoch_seconds"] == pytest.approx(first["deadline_epoch_seconds"], abs=1)
     assert [made["metadata"]["uid"] for made in api.live()] == [body["metadata"]["uid"]]
+
+
+def test_a_dag_that_changes_its_retries_while_a_task_is_deferred_loses_nothing(api: MemoryApi) -> None:
+    """The name that a new run would have is another one by then, for Airflow keeps max_tries."""
+    waits = deferred(create(deferrable=True))
+    value, _ = run(create(deferrable=True, retries=2), event=said("reached", of=only(api)), after=waits, max_tries=0)
+    assert value["uid"] == uid(api)
+    assert not api.deletions
 
 
 @pytest.mark.parametrize("make", [create, one_step])
@@ -859,6 +870,8 @@ def test_a_job_with_another_exit_code_has_failed(api: MemoryApi, result: bytes |
 def test_an_exit_code_can_not_be_told_without_the_way_of_a_result(api: MemoryApi) -> None:
     with pytest.raises(ValueError, match="wants result_path"):
         one_step(skip_on_exit_code=99)
+    with pytest.raises(ValueError, match="0 is a success"):
+        one_step(skip_on_exit_code=0, result_path="/r.json")
     elsewhere = {"spec": {"taskRef": {"configMapKeyRef": {"name": "t", "key": "k"}}}}
     manifest = {"apiVersion": "skyoperator.dev/v1alpha1", "kind": "SkyCluster", **elsewhere}
     operator = one_step(skip_on_exit_code=99, result_path="/r.json", task=None, manifest=manifest)
@@ -949,6 +962,16 @@ def test_logs_defer_and_never_delete(api: MemoryApi) -> None:
     with pytest.raises(SkyClusterError):
         run(logs(cluster=value, deferrable=True), event=said("failed", of=only(api)))
     assert not api.deletions
+
+
+def test_logs_of_another_object_are_not_taken_for_these(api: MemoryApi) -> None:
+    """Bug: green on red, where Airflow gave the number of another task's trigger to this one's."""
+    value = made(api)
+    waits = deferred(logs(cluster=value, deferrable=True))
+    another = {"metadata": {**only(api)["metadata"], "name": "another", "uid": "another"}}
+    with pytest.raises(TaskDeferred) as caught:
+        run(logs(cluster=value, deferrable=True), event=said("reached", of=another), after=waits)
+    assert caught.value.trigger.serialize()[1]["uid"] == value["uid"]
 
 
 def test_logs_that_a_trigger_lost_sight_of_go_on_where_they_were(api: MemoryApi) -> None:

@@ -283,6 +283,18 @@ def test_what_goes_on_out_of_a_triggers_sight_is_waited_for_again(api: MemoryApi
     assert again["deadline_epoch_seconds"] == pytest.approx(until, abs=1)
 
 
+def test_what_is_said_of_another_object_ends_no_waiting(api: MemoryApi, made: dict[str, str]) -> None:
+    """Bug: green on red, where Airflow gave the number of another task's trigger to this one's."""
+    operator = sensor(cluster=made, deferrable=True)
+    given, _ = context_of(operator)
+    with pytest.raises(TaskDeferred) as caught:
+        operator.execute(given)
+    event = {"status": "reached", "reason": "R", "message": "", **made, "uid": "another", "log_offset_bytes": 0}
+    with pytest.raises(TaskDeferred) as again:
+        operator.resume_execution("execute_complete", {**(caught.value.kwargs or {}), "event": event}, given)
+    assert again.value.trigger.serialize()[1]["uid"] == made["uid"]
+
+
 def test_what_ended_out_of_a_triggers_sight_ends_the_waiting(api: MemoryApi, made: dict[str, str]) -> None:
     api.set_conditions(made["name"], Complete=("True", "JobSucceeded", ""))
     resume(sensor(cluster=made, deferrable=True), made, "error", times_lost=0)

@@ -110,8 +110,12 @@ def is_changed(answer: Answer) -> bool:
 
 
 def is_no_skycluster(answer: Answer) -> bool:
-    """Tell whether the manifest is refused for what stands in it: 422 for a value, 400 for a field that no SkyCluster has."""
-    return answer.status in {HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.BAD_REQUEST}
+    """Tell whether the manifest is refused for what stands in it: 422 for a value, 400 for a field that no SkyCluster has.
+
+    A webhook that denies without a code is 400 too, as is what a proxy does not like; neither says BadRequest.
+    """
+    is_unknown_field = answer.status == HTTPStatus.BAD_REQUEST and answer.reason == "BadRequest"
+    return answer.status == HTTPStatus.UNPROCESSABLE_ENTITY or is_unknown_field
 
 
 def create_passes(answer: Answer) -> bool:

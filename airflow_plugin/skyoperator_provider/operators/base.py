@@ -31,6 +31,9 @@ PAD_SECONDS: Final = 60
 LOST_LIMIT: Final = 3
 """How often a trigger may lose sight of one object. Each time it has tried for eight minutes, unless a right is missing."""
 
+_WAITED_FOR: Final = "waited_for"
+"""Airflow keeps for a deferred task which object it waits for, until it goes on or is cleared."""
+
 Event = Mapping[str, Any]
 
 
@@ -60,6 +63,18 @@ class SkyClusterTask:
         env = templating.for_shell(jinja_env or self.get_template_env())  # type: ignore[attr-defined]
         return super().render_template(content, context, env, seen_oids)  # type: ignore[misc]
 
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
+        """Go on after the trigger, as execute_complete does. What is said of another object than was waited for is not taken for its end.
+
+        SQLite gives the number of a trigger that is gone to the next one. So what a trigger says that a clear has ended, of the object that
+        the next try has deleted, may come to that next try, or to another task (airflow/models/trigger.py: the id is no AUTOINCREMENT).
+        """
+        arguments = dict(next_kwargs or {})
+        waited_for = arguments.pop(_WAITED_FOR, None)
+        if waited_for and "event" in arguments:
+            arguments["event"] = _heard(arguments["event"], waited_for)
+        return super().resume_execution(next_method, arguments, context)  # type: ignore[misc]
+
     def _wait_in_triggerer(
         self,
         context: Context,
@@ -74,17 +89,20 @@ class SkyClusterTask:
         `after` an event of a trigger that lost sight, its deadline and its place in the log go on.
         """
         seconds_left = _seconds_left(limit_seconds, after)
+        until = None if seconds_left is None else time.time() + seconds_left
+        waited_for = {**{key: trigger[key] for key in ("name", "namespace", "uid")}, "deadline_epoch_seconds": until}
         self.defer(  # type: ignore[attr-defined]
             trigger=SkyClusterTrigger(
                 wait_for=wait_for.value,
                 kubernetes_conn_id=self.kubernetes_conn_id or "",
                 config_file=self.config_file,
-                deadline_epoch_seconds=None if seconds_left is None else time.time() + seconds_left,
+                deadline_epoch_seconds=until,
                 owner_try=str(context["ti"].try_number),
                 **trigger,
                 **_carried_on(after),
             ),
             method_name="execute_complete",
+            kwargs={_WAITED_FOR: waited_for},
             timeout=None if seconds_left is None else timedelta(seconds=seconds_left + PAD_SECONDS),
         )
         raise AssertionError("defer raises TaskDeferred")
@@ -99,11 +117,11 @@ class SkyClusterTask:
         try:
             body = self.hook.read(event["namespace"], event["name"])
         except ApiError as error:
-            raise out_of_sight(event) from error
+            raise _out_of_sight(event) from error
         is_still_to_come = body is None and event["uid"] is None
         end = None if is_still_to_come else verdict(body, wait_for, uid=event["uid"])
         if end is None and event.get("times_lost", 0) >= LOST_LIMIT:
-            raise out_of_sight(event)
+            raise _out_of_sight(event)
         return end
 
     def _identity(self, context: Context) -> Identity:
@@ -149,6 +167,14 @@ def verdict_of(event: Event) -> Verdict:
     raise SkyClusterError(_words(event), reason=reason or str(status).capitalize())
 
 
+def _heard(event: Event, waited_for: Mapping[str, Any]) -> Event:
+    """Return the event; if it is of another object, that nobody saw an end of the one that was waited for."""
+    if all(waited_for[key] in (None, event[key]) for key in ("name", "namespace", "uid")):
+        return event
+    message = f"the trigger spoke of SkyCluster {event['namespace']}/{event['name']}, which is another one"
+    return {"status": "error", "reason": "AnotherObject", "message": message, **waited_for}
+
+
 def _seconds_left(limit_seconds: float | None, after: Event | None) -> float | None:
     until = (after or {}).get("deadline_epoch_seconds")
     return limit_seconds if until is None else max(until - time.time(), 0.0)
@@ -161,8 +187,7 @@ def _carried_on(after: Event | None) -> dict[str, Any]:
     return {**place, "times_lost": after.get("times_lost", 0) + 1}
 
 
-def out_of_sight(event: Event) -> OutOfSightError:
-    """Return the error that nobody can tell how the event's object fares."""
+def _out_of_sight(event: Event) -> OutOfSightError:
     return OutOfSightError(f"{_words(event)}. So nobody can tell how it fares.", reason=event.get("reason") or "Error")
 
 

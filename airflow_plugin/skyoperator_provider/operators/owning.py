@@ -24,7 +24,7 @@ from skyoperator_provider.errors import ApiError, OutOfSightError, SkyClusterErr
 from skyoperator_provider.following import Follower
 from skyoperator_provider.identity import RESUMED
 from skyoperator_provider.killing import Killer
-from skyoperator_provider.operators.base import XCOM_KEY, Event, SkyClusterBaseOperator, default_deferrable, out_of_sight, target_of
+from skyoperator_provider.operators.base import XCOM_KEY, Event, SkyClusterBaseOperator, default_deferrable, target_of
 from skyoperator_provider.ownership import Owner, Target
 from skyoperator_provider.skycluster import Outcome, Verdict, WaitFor, cluster_of
 
@@ -131,39 +131,21 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
             body = self.hook.read(target.namespace, target.name)
         self._hold(context, target, body)
 
-    def _end_or_wait_again(self, context: Context, event: Event, wait_for: WaitFor) -> tuple[Target, Verdict]:
-        """Return which object it is, and how it ended; where no trigger sees what goes on, defer again. Raises SkyClusterError."""
+    def _end_or_wait_again(self, context: Context, event: Event, wait_for: WaitFor) -> Verdict:
+        """Return how it ended; where no trigger sees what goes on, defer again. Raises SkyClusterError."""
+        target = target_of(event)
         try:
-            event = self._own(context, event)
             end = self._end_after(event, wait_for)
         except OutOfSightError as error:
             if not _has_another_try(context):
                 raise SkyClusterError(str(error), reason=error.reason) from error
-            self.log.warning("The SkyCluster is left as it is: the next try takes it over")
+            self.log.warning("%s is left as it is: the next try takes it over", target)
             raise
-        target = target_of(event)
         if end is None:
             self._arm(context, target)
             self.log.warning("The trigger lost sight of %s, which goes on; waiting for it again. %s", target, event.get("message"))
             self._defer(context, target, wait_for, after=event)
-        return target, end
-
-    def _own(self, context: Context, event: Event) -> Event:
-        """Return the event; if it is of another object, that nobody saw an end of this task's own. Raises OutOfSightError.
-
-        SQLite gives the number of a trigger that is gone to the next one. So what a trigger says that a clear has ended, of the object that
-        the next try has deleted, may come to that next try (airflow/models/trigger.py: the id is no AUTOINCREMENT).
-        """
-        name = self._identity(context).name
-        if event["name"] == name:
-            return event
-        message = f"the trigger spoke of SkyCluster {event['name']}, which is another one"
-        own = {"status": "error", "reason": "AnotherObject", "message": message, "namespace": event["namespace"], "name": name}
-        try:
-            body = self.hook.read(event["namespace"], name)
-        except ApiError as error:
-            raise out_of_sight(own) from error
-        return {**own, "uid": body and body["metadata"]["uid"]}
+        return end
 
     def _hold(self, context: Context, target: Target, body: Body | None) -> None:
         """Make ready for on_kill, and tell the other tasks and the page of this one."""

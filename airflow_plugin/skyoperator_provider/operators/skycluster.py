@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from skyoperator_provider.errors import ApiError, OutOfSightError, ResultLostError, SkyClusterError, SkyClusterRejectedError, SkyRemoteError
 from skyoperator_provider.following import LogStream, resumed
 from skyoperator_provider.manifest import has_run
-from skyoperator_provider.operators.base import Event
+from skyoperator_provider.operators.base import Event, target_of
 from skyoperator_provider.operators.creating import SkyClusterMakingOperator
 from skyoperator_provider.operators.referring import SkyClusterDeleteOperator, SkyClusterLogsOperator
 from skyoperator_provider.ownership import Target
@@ -47,7 +47,7 @@ class SkyClusterCreateOperator(SkyClusterMakingOperator):
 
     def execute_complete(self, context: Context, event: Event) -> dict[str, str]:
         """Go on after the trigger. Raises SkyClusterError, SkyClusterRejectedError."""
-        target, end = self._end_or_wait_again(context, event, self.wait_for)
+        target, end = target_of(event), self._end_or_wait_again(context, event, self.wait_for)
         self._resume(context, target)
         return self._ended(target, end)
 
@@ -61,7 +61,7 @@ class SkyClusterOperator(SkyClusterMakingOperator):
 
     :param on_finish_action: `delete` the object at the end, `delete_on_success` only then, or `keep` it until its time to live is over.
     :param result_path: the file in which the job may leave JSON, to be returned; None leaves run as it is written, and returns nothing.
-    :param logs: whether the job's log is printed; the last lines of one that failed are in any case.
+    :param logs: whether the job's log is printed.
     :param skip_on_exit_code: the task is skipped if run exits with this, or one of these, on the first node. It is told by the way of
         the result, so it wants result_path.
     """
@@ -82,6 +82,8 @@ class SkyClusterOperator(SkyClusterMakingOperator):
         super().__init__(**kwargs)
         if skip_on_exit_code is not None and (result_path is None or not self.do_xcom_push):
             raise ValueError("skip_on_exit_code: an exit code comes by the way of a result, so it wants result_path and do_xcom_push")
+        if skip_on_exit_code == 0:
+            raise ValueError("skip_on_exit_code=0: a job that exits with 0 is a success")
         if on_finish_action not in ("delete", "delete_on_success", "keep"):
             raise ValueError(f"on_finish_action={on_finish_action!r}: it is delete, delete_on_success or keep")
         self.on_finish_action = on_finish_action
@@ -102,7 +104,7 @@ class SkyClusterOperator(SkyClusterMakingOperator):
 
     def execute_complete(self, context: Context, event: Event) -> Any:
         """Go on after the trigger: print the rest of the log, and return the job's value. Raises as execute does."""
-        target, end = self._end_or_wait_again(context, event, WaitFor.COMPLETE)
+        target, end = target_of(event), self._end_or_wait_again(context, event, WaitFor.COMPLETE)
         self._is_complete = end.outcome is Outcome.REACHED
         self._resume(context, target)
         stream = resumed(self.hook, target, event, log=self.log) if self._streams_log else None

@@ -44,7 +44,7 @@ KILL_SECONDS: Final = 25.0
 KILL_PAUSE_SECONDS: Final = 0.5
 GONE_SECONDS: Final = 5.0
 """How long it is kept back that the object is gone. After a clear the next try deletes it, while this trigger is about to be cancelled: an
-event then could come to that try (see SkyClusterOwningOperator._own), at once after it was deferred, which Airflow's scheduler may take
+event then could come to that try (see SkyClusterTask.resume_execution), at once after it was deferred, which Airflow's scheduler may take
 for its failure (jobs/scheduler_job_runner.py, process_executor_events)."""
 STATE_ATTEMPTS: Final = 3
 LEFT: Final = frozenset({None, "failed", "upstream_failed", "success", "skipped", "removed"})
@@ -341,7 +341,7 @@ def _load_kubernetes() -> None:
 
     What was loaded is then a quarter of a million objects, and each full collection goes through all of them while everything stands
     still, for 0.2 s and more; Airflow warns from 0.2 on. They live as long as the process does, so collections are to leave them out: those
-    while it loads, too. Only once, for what is garbage at that moment is never freed.
+    while it loads, too. Not for each trigger, for what is garbage at that moment is never freed.
     """
     gc.freeze()
     import skyoperator_provider.async_api  # noqa: PLC0415

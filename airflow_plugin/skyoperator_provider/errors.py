@@ -31,14 +31,14 @@ class ResultLostError(SkyClusterError):
 
 
 class SkyRemoteError(SkyClusterError):
-    """The function of an @task.sky raised; carries what it raised."""
+    """The job sent back what went wrong: what the function of an @task.sky raised, or what a script exited with."""
 
     def __init__(self, message: str, *, remote_type: str, remote_traceback: str, exit_code: int | None = None) -> None:
         super().__init__(message, reason="JobFailed")
         self.remote_type = remote_type
         self.remote_traceback = remote_traceback
         self.exit_code = exit_code
-        """Of a script that was to tell it."""
+        """None if a function raised."""
 
 
 class ApiError(SkyClusterError):

@@ -11,8 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from skyoperator_provider.errors import ResultLostError, SkyClusterError, SkyRemoteError
 from skyoperator_provider.hooks.skycluster import RemoteResult
 from skyoperator_provider.ownership import Target
-from skyoperator_provider.remote import values
-from skyoperator_provider.remote.values import RemoteError, UnreadableValueError, read
+from skyoperator_provider.remote.values import RemoteError, UnreadableValueError, code_of, read
 from skyoperator_provider.skycluster import log_is_coming
 
 WAIT_SECONDS: Final = 120
@@ -127,4 +126,4 @@ def _raised(target: Target, found: RemoteError) -> Exception:
     text = f"{text}\n{found.traceback}"
     if found.is_a("AirflowFailException"):
         return AirflowFailException(text)
-    return SkyRemoteError(text, remote_type=found.type, remote_traceback=found.traceback, exit_code=values.exit_code(found))
+    return SkyRemoteError(text, remote_type=found.type, remote_traceback=found.traceback, exit_code=code_of(found))

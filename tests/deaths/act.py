@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from skyoperator.task.names import cluster_name
@@ -14,12 +17,14 @@ from skyoperator.task.names import cluster_name
 from tests.deaths.table import Ending, Row
 from tests.e2e.airflow import ENDED, Run
 from tests.e2e.airflow_processes import Processes
-from tests.e2e.support import kubectl
+from tests.e2e.seen import run_of
+from tests.e2e.support import KubectlError, kubectl
 from tests.integration.stage import Stage
 
 LOOK_SECONDS = 0.5
-RUN_ID = "airflow.skyoperator.dev/run-id"
 OWNER_TRY = "airflow.skyoperator.dev/owner-try"
+
+Body = dict[str, Any]
 
 
 @dataclass
@@ -29,17 +34,19 @@ class Act:
     stage: Stage
     processes: Processes
     table: list[Row]
-    clusters: dict[str, str] = field(default_factory=dict)
-    """The run that each cluster belongs to, of all objects that were ever seen."""
-    there: dict[str, dict[str, Any]] = field(default_factory=dict)
+    there: dict[str, Body] = field(default_factory=dict)
     """The objects as they are now."""
+    last: dict[str, Body] = field(default_factory=dict)
+    """What was last seen of each object, by its cluster."""
 
     async def look(self) -> None:
         """Look at the objects until it is cancelled."""
         while True:
-            found = await asyncio.to_thread(kubectl, "get", "skyc", "-n", self.stage.namespace, "-o", "json")
-            self.there = {body["metadata"]["name"]: body for body in json.loads(found)["items"]}
-            self.clusters |= {cluster_name(name, body["metadata"]["uid"]): run_of(body) for name, body in self.there.items()}
+            # What can't be seen now is looked for again: an act waits for it, and says so in the end.
+            with suppress(KubectlError, subprocess.TimeoutExpired):
+                found = await asyncio.to_thread(kubectl, "get", "skyc", "-n", self.stage.namespace, "-o", "json")
+                self.there = {body["metadata"]["name"]: body for body in json.loads(found)["items"]}
+                self.last |= {cluster_name(name, body["metadata"]["uid"]): body for name, body in self.there.items()}
             await asyncio.sleep(LOOK_SECONDS)
 
     async def start(self, dag_id: str) -> Job:
@@ -58,7 +65,7 @@ class Act:
         answer = None
         try:
             async with asyncio.timeout(seconds):
-                while not (answer := await asyncio.to_thread(probe)):
+                while not (answer := await asyncio.to_thread(tried, probe)):
                     await asyncio.sleep(LOOK_SECONDS)
         except TimeoutError:
             raise AssertionError(f"not within {seconds:.0f} s: {what}; last seen: {answer!r}") from None
@@ -88,8 +95,8 @@ class Job:
         try:
             await self.act.until(f"{self.run.dag_id}: {what}", probe, seconds=seconds)
         except AssertionError as error:
-            task = await asyncio.to_thread(self.run.task, "train")
-            told = {key: task[key] for key in ("state", "try_number", "max_tries")}
+            task = await asyncio.to_thread(tried, lambda: self.run.task("train"))
+            told = {key: (task or {}).get(key) for key in ("state", "try_number", "max_tries")}
             names = [body["metadata"]["name"] for body in self.objects()]
             raise AssertionError(f"{error}; the task is {told}, its objects are {names}") from None
 
@@ -116,10 +123,10 @@ class Job:
         await self.until(f"the task is {state}", lambda: self.task_state() == state)
 
     async def mark(self, state: str) -> None:
-        await asyncio.to_thread(self.run.mark, "train", state)
+        await self.until(f"it is marked {state}", lambda: self.run.mark("train", state))
 
     async def clear(self) -> None:
-        await asyncio.to_thread(self.run.clear, "train")
+        await self.until("it is cleared", lambda: self.run.clear("train"))
 
     def finish(self) -> None:
         """Let the job come to its good end."""
@@ -134,7 +141,7 @@ class Job:
         await self.until("nothing is left", lambda: not (self.objects() or self._is_up()))
 
     def _clusters(self) -> list[str]:
-        return [cluster for cluster, run_id in self.act.clusters.items() if run_id == self.run.run_id]
+        return [cluster for cluster, body in self.act.last.items() if run_of(body) == self.run.run_id]
 
     def _is_up(self) -> bool:
         return not self.act.stage.skypilot.state()["clusters"].keys().isdisjoint(self._clusters())
@@ -147,11 +154,32 @@ class Job:
         skypilot = self.act.stage.skypilot.state()
         launches = Counter(launch["cluster"] for launch in skypilot["launches"])
         counted = " + ".join(str(launches[cluster]) for cluster in self._clusters())
-        assert Ending(task["state"], state, task["try_number"], counted, expected.object) == expected
+        fates = dict.fromkeys(fate(self.act.last[cluster]) for cluster in self._clusters())
+        came = Ending(task["state"], state, task["try_number"], counted, "; then ".join(fates))
+        assert came == expected
         assert set(skypilot["executions"].values()) == {1}, "a job ran twice"
-        self.act.table.append(Row(death, self.where, expected))
+        self.act.table.append(Row(death, self.where, came))
 
 
-def run_of(body: dict[str, Any]) -> str:
-    """The run of a DAG that made an object."""
-    return str(body["metadata"]["annotations"].get(RUN_ID))
+def fate(body: Body) -> str:
+    """How an object went, by what was last seen of it."""
+    status, left_at = body.get("status", {}), body["metadata"].get("deletionTimestamp")
+    if left_at is None:
+        return "never seen to leave"
+    failed = next((found for found in status.get("conditions", []) if found["type"] == "Failed"), {"reason": ""})
+    ended = "ended by its deadline, " if failed["reason"] == "DeadlineExceeded" else ""
+    done, ttl_seconds = status.get("completionTime"), body["spec"]["ttlSecondsAfterFinished"]
+    # Kubernetes' times have no fractions.
+    is_outlived = done is not None and (_time(left_at) - _time(done)).total_seconds() >= ttl_seconds - 1
+    return ended + ("gone after its time to live" if is_outlived else "deleted")
+
+
+def tried(probe: Callable[[], Any]) -> Any:
+    """What the probe says; None while Airflow does not answer, or fails: its SQLite can be locked."""
+    with suppress(OSError):
+        return probe()
+    return None
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import yaml
@@ -23,20 +23,25 @@ from tests.standin.control import Control
 
 __all__ = ["api", "behind", "controllers", "crd", "namespace", "rights", "standin"]
 
-HOME_NAMESPACE = "deaths"
 ACCOUNT = "airflow"
 FOREVER_SECONDS = 3600.0
 
 
 @pytest.fixture(scope="session")
-def account(crd: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home() -> Iterator[str]:
+    """The namespace of Airflow's own account."""
+    name = f"deaths-{uuid4().hex[:6]}"
+    kubectl("create", "namespace", name)
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def account(home: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A kubeconfig of Airflow's own account, which has no rights yet."""
-    home = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": HOME_NAMESPACE}}
-    who = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT, "namespace": HOME_NAMESPACE}}
-    for manifest in (home, who):
-        kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+    kubectl("create", "serviceaccount", ACCOUNT, "-n", home)
     config = yaml.safe_load(kubectl("config", "view", "--raw", "--minify"))
-    config["users"][0]["user"] = {"token": kubectl("create", "token", ACCOUNT, "-n", HOME_NAMESPACE, "--duration=2h").strip()}
+    config["users"][0]["user"] = {"token": kubectl("create", "token", ACCOUNT, "-n", home, "--duration=2h").strip()}
     path = tmp_path_factory.mktemp("account") / "kubeconfig"
     path.write_text(yaml.safe_dump(config))
     return path
@@ -54,11 +59,11 @@ def processes(account: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture
-def airflow_rights(namespace: str, account: Path) -> None:
+def airflow_rights(namespace: str, home: str, account: Path) -> None:
     """What the chart grants Airflow's accounts, granted in the test's namespace."""
     values = {
         "watchNamespaces": f"{{{namespace}}}",
-        "airflow.accounts[0].namespace": HOME_NAMESPACE,
+        "airflow.accounts[0].namespace": home,
         "airflow.accounts[0].name": ACCOUNT,
     }
     settings = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
@@ -83,9 +88,9 @@ async def act(
 
 
 @pytest.fixture(scope="session")
-def table() -> Iterator[list[Row]]:
+def table(request: pytest.FixtureRequest) -> Iterator[list[Row]]:
     """The rows as they came out, which are then written down."""
     rows: list[Row] = []
     yield rows
     version = subprocess.run([BIN / "airflow", "version"], capture_output=True, text=True, check=True).stdout.split()[-1]
-    write(version, rows)
+    write(version, rows, are_all=not (request.session.testsfailed or request.config.option.keyword))

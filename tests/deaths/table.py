@@ -46,9 +46,9 @@ class Row:
     ending: Ending
 
 
-def write(version: str, rows: Iterable[Row]) -> None:
-    """Write down what came out on this version of Airflow, in the place of what came of the same deaths before, and the page anew."""
-    known = {(row.death, row.where): row for row in results().get(version, [])}
+def write(version: str, rows: Iterable[Row], *, are_all: bool) -> None:
+    """Write down what came out on this version of Airflow, and the page anew. Unless these are all rows, others stay as they were."""
+    known = {} if are_all else {(row.death, row.where): row for row in results().get(version, [])}
     known |= {(row.death, row.where): row for row in rows}
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps([asdict(row) for row in known.values()], indent=1)
@@ -72,7 +72,9 @@ def _read(path: Path) -> list[Row]:
 
 def _section(version: str, rows: list[Row]) -> str:
     titles = "| what happens | the task was | task | DAG run | tries | object | launches |\n|---|---|---|---|---|---|---|\n"
-    lines = [_line(row, index) for _, group in groupby(rows, key=lambda row: row.death) for index, row in enumerate(group)]
+    deaths = list(dict.fromkeys(row.death for row in rows))
+    together = sorted(rows, key=lambda row: deaths.index(row.death))
+    lines = [_line(row, index) for _, group in groupby(together, key=lambda row: row.death) for index, row in enumerate(group)]
     return f"## Airflow {version}\n{titles}{''.join(lines)}"
 
 

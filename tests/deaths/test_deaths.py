@@ -172,7 +172,7 @@ async def test_all_of_airflow_dies(act: Act) -> None:
     await asyncio.to_thread(act.processes.restart, *NAMES)
     running, deferred = jobs
     await running.at_work()
-    await finish([running], death, replace(ANEW, object="the first ended by its deadline, the second deleted"))
+    await finish([running], death, replace(ANEW, object=f"{LEFT.object}; then deleted"))
     await deferred.comes_to(death, LEFT)
 
 

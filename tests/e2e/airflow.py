@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import urllib.request
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +50,12 @@ class Run:
     def states(self) -> dict[str, str]:
         return {task["task_id"]: task["state"] for task in self.tasks()}
 
-    def mark(self, task_id: str, state: str) -> None:
-        self.airflow.ask("PATCH", f"{self._path}/taskInstances/{task_id}", {"new_state": state})
+    def mark(self, task_id: str, state: str) -> dict[str, Any]:
+        return self.airflow.ask("PATCH", f"{self._path}/taskInstances/{task_id}", {"new_state": state})
 
-    def clear(self, task_id: str) -> None:
+    def clear(self, task_id: str) -> dict[str, Any]:
         what = {"dry_run": False, "dag_run_id": self.run_id, "task_ids": [task_id], "only_failed": False}
-        self.airflow.ask("POST", f"/dags/{self.dag_id}/clearTaskInstances", what)
+        return self.airflow.ask("POST", f"/dags/{self.dag_id}/clearTaskInstances", what)
 
     def log(self, task_id: str) -> str:
         """What the task's page shows."""
@@ -92,6 +94,12 @@ class Airflow:
         except OSError:
             return False
         return all(health[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "triggerer", "dag_processor"))
+
+    def heard_from(self, names: Iterable[str]) -> datetime:
+        """When these processes last said that they live, the one that was silent longest. The API server lives if it answers."""
+        health = self.ask("GET", "/monitor/health")
+        parts = [name.replace("-", "_") for name in names if name != "api-server"]
+        return min([datetime.fromisoformat(health[part][f"latest_{part}_heartbeat"]) for part in parts], default=datetime.now(UTC))
 
     def dags(self) -> set[str]:
         return {dag["dag_id"] for dag in self.ask("GET", "/dags")["dags"]}

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,9 @@ class Part:
         assert self.process is not None
         return self.process.pid
 
-    def die(self, *, alone: bool = False) -> None:
-        """End it at once, with its children, as the end of a machine does; or without them."""
-        for pid in [self.pid] if alone else members_of(self.pid):
+    def die(self) -> None:
+        """End it at once, with its children, as the end of a machine does."""
+        for pid in members_of(self.pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._wait()
@@ -97,9 +98,12 @@ class Processes:
     parts: Mapping[str, Part]
 
     def restart(self, *names: str) -> None:
+        """Start these, and wait until they are at work: for a while Airflow holds for healthy what has died."""
+        begun = datetime.now(UTC)
         for name in names:
             self.parts[name].start()
-        eventually(f"{' and '.join(names)} are up", self.airflow.is_healthy, seconds=START_SECONDS)
+        what = f"{' and '.join(names)} are up"
+        eventually(what, lambda: self.airflow.is_healthy() and self.airflow.heard_from(names) >= begun, seconds=START_SECONDS)
 
     def mend(self) -> None:
         """Start what an act that failed has left dead."""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from skyoperator_provider.remote.carrier import RESULT_PATH, TooLargeError, shell_run
-from skyoperator_provider.remote.values import exit_code
+from skyoperator_provider.remote.values import code_of
 
 from tests.provider.far_side import Ran, run
 
@@ -83,14 +83,14 @@ def test_one_that_tells_its_exit_code_runs_as_it_would_without_us(tmp_path: Path
     plain, ours = run(script, tmp_path), run(shell_run(script, result_path=RESULT, tells_exit_code=True), tmp_path)
     assert (ours.code, ours.log.strip()) == (plain.code, plain.log.strip())
     assert (ours.stderr == "") == (plain.stderr == "")
-    assert (None if ours.body is None else exit_code(ours.error)) == (plain.code or None)
+    assert (None if ours.body is None else code_of(ours.error)) == (plain.code or None)
 
 
 def test_one_that_tells_its_exit_code_returns_what_it_left_if_it_is_good(tmp_path: Path) -> None:
     told = run(shell_run("echo 5 > r.json", result_path="r.json", tells_exit_code=True), tmp_path)
     assert (told.code, told.value) == (0, 5)
     bad = run(shell_run("echo { > r.json", result_path="r.json", tells_exit_code=True), tmp_path)
-    assert (bad.code, bad.error.type, exit_code(bad.error)) == (1, "skyoperator.ReturnValueError", None)
+    assert (bad.code, bad.error.type, code_of(bad.error)) == (1, "skyoperator.ReturnValueError", None)
 
 
 def test_an_exit_code_stays_where_it_can_not_be_told(tmp_path: Path) -> None:

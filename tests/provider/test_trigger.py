@@ -250,6 +250,23 @@ async def test_an_object_that_goes_is_gone(api: ScriptedApi) -> None:
     assert (await waiting)["status"] == "gone"
 
 
+async def test_a_clear_that_comes_then_ends_it_without_an_event(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GONE_SECONDS", 3600.0)
+    api.put("train")
+    this = trigger(api)
+    waiting = asyncio.create_task(event_of(this))
+    await until(lambda: api.open_watches == 1)
+    api.remove("train")
+    api.put("train", uid="second")
+    for _ in range(10):
+        await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await this.cleanup()
+    assert "train" in api.objects
+
+
 async def test_another_object_of_the_same_name_is_not_it(api: ScriptedApi) -> None:
     api.put("train", {"Complete": "True"}, uid="another")
     assert (await event_of(trigger(api)))["status"] == "gone"

@@ -53,7 +53,11 @@ def triggerer(database: None, tmp_path: Path) -> Iterator[Triggerer]:
         yield Triggerer(int(eventually("it has its runner", children.read_text, seconds=120)), log)
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        try:
+            process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
 
 
 @pytest.fixture

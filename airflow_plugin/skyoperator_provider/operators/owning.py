@@ -106,7 +106,7 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
         """Delete the object if it is this try's to delete; tell whether that is settled."""
         try:
             if self._owner(context).discard(spares_results=self._spares_results_after(cause)):
-                self.log.info("The task failed, so its SkyCluster is deleted")
+                self.log.info("The task does not succeed, so its SkyCluster is deleted")
         except Exception as error:  # noqa: BLE001 - the task's own failure is the one to be told of
             self.log.warning("The task failed, and its SkyCluster could not be deleted; it ends by its own deadline. %s", error)
             return False

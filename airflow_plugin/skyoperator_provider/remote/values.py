@@ -50,7 +50,7 @@ def read(body: bytes | str) -> Returned | RemoteError:
         raise UnreadableValueError(f"what the job returned can't be read: {error}") from error
 
 
-def exit_code(error: RemoteError) -> int | None:
+def code_of(error: RemoteError) -> int | None:
     """Return what a script exited with; None if this is what a function raised."""
     return int(error.message) if error.type == EXIT_CODE and error.message.isdecimal() else None
 

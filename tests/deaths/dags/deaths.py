@@ -12,7 +12,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "retried": {"retries": 2, "retry_delay": timedelta(seconds=1)},
     "timed": {"execution_timeout": timedelta(seconds=25), "active_deadline_seconds": 600},
-    "brief": {"active_deadline_seconds": 45, "ttl_seconds_after_finished": 5},
+    "brief": {"active_deadline_seconds": 45, "ttl_seconds_after_finished": 10},
 }
 
 for kind, options in KINDS.items():

@@ -54,7 +54,7 @@ def small(text: str) -> str:
 @contextmanager
 def airflow_with_examples(home: Path, dags: Path) -> Iterator[Processes]:
     """Yield an Airflow that knows all examples, small ones, and the DAGs of tests/e2e/dags. No object that they made is left."""
-    for path in [*(ROOT / "examples/airflow").iterdir(), *(HERE / "dags").glob("*.py")]:
+    for path in [*(ROOT / "examples/airflow").glob("*.*"), *(HERE / "dags").glob("*.py")]:
         (dags / path.name).write_text(small(path.read_text()))
     of_kubernetes = {"kube_config_path": str(kubeconfig_of_airflow(home / "kubeconfig")), "namespace": NAMESPACE}
     secret("hugging-face", token="not-a-real-one")

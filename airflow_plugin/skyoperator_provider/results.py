@@ -80,11 +80,9 @@ def raise_remote(source: Source, target: Target, *, check: Callable[[], None] = 
 def exit_code(source: Source, target: Target, *, check: Callable[[], None] = lambda: None) -> int | None:
     """Return what the script of a job that failed exited with; None if it does not tell, or that can't be had."""
     try:
-        await_value(source, target, is_expected=False, check=check)
+        raise_remote(source, target, check=check)
     except SkyRemoteError as error:
         return error.exit_code
-    except SkyClusterError:
-        return None
     return None
 
 

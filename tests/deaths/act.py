@@ -18,10 +18,11 @@ from tests.deaths.table import Ending, Row
 from tests.e2e.airflow import ENDED, Run
 from tests.e2e.airflow_processes import Processes
 from tests.e2e.seen import run_of
-from tests.e2e.support import KubectlError, kubectl
+from tests.e2e.support import KubectlError, eventually, kubectl
 from tests.integration.stage import Stage
 
 LOOK_SECONDS = 0.5
+WAIT_SECONDS = 120
 OWNER_TRY = "airflow.skyoperator.dev/owner-try"
 
 Body = dict[str, Any]
@@ -60,17 +61,6 @@ class Act:
         await asyncio.gather(*(job.at_work() for job in jobs))
         return jobs
 
-    async def until(self, what: str, probe: Callable[[], Any], *, seconds: float) -> Any:
-        """Return the first truthy answer of the probe; fail with its last answer after the deadline."""
-        answer = None
-        try:
-            async with asyncio.timeout(seconds):
-                while not (answer := await asyncio.to_thread(tried, probe)):
-                    await asyncio.sleep(LOOK_SECONDS)
-        except TimeoutError:
-            raise AssertionError(f"not within {seconds:.0f} s: {what}; last seen: {answer!r}") from None
-        return answer
-
 
 @dataclass
 class Job:
@@ -80,7 +70,7 @@ class Job:
     run: Run
     where: str
 
-    def objects(self) -> list[dict[str, Any]]:
+    def objects(self) -> list[Body]:
         return [body for body in self.act.there.values() if run_of(body) == self.run.run_id]
 
     def is_at_work(self) -> bool:
@@ -91,9 +81,10 @@ class Job:
         """Wait until the job runs, and the task waits where it is to wait."""
         await self.until("it is at work", self.is_at_work)
 
-    async def until(self, what: str, probe: Callable[[], Any], *, seconds: float = 120) -> None:
+    async def until(self, what: str, probe: Callable[[], Any]) -> None:
+        """Wait until the probe says so; fail with what has become of the task."""
         try:
-            await self.act.until(f"{self.run.dag_id}: {what}", probe, seconds=seconds)
+            await asyncio.to_thread(eventually, f"{self.run.dag_id}: {what}", lambda: tried(probe), seconds=WAIT_SECONDS)
         except AssertionError as error:
             task = await asyncio.to_thread(tried, lambda: self.run.task("train"))
             told = {key: (task or {}).get(key) for key in ("state", "try_number", "max_tries")}

@@ -9,15 +9,14 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-import yaml
 
 from tests.deaths.act import Act
 from tests.deaths.table import Row, write
 from tests.e2e.airflow import BIN
 from tests.e2e.airflow_processes import Processes, separate
-from tests.e2e.support import RELEASE, eventually, kubectl
+from tests.e2e.support import eventually, kubeconfig_of, kubectl
 from tests.integration.apiserver import ApiServer
-from tests.integration.conftest import ROOT, Controllers, api, behind, controllers, crd, namespace, rights, standin
+from tests.integration.conftest import Controllers, api, behind, controllers, crd, grant, namespace, rights, standin
 from tests.integration.stage import Stage
 from tests.standin.control import Control
 
@@ -40,11 +39,7 @@ def home() -> Iterator[str]:
 def account(home: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A kubeconfig of Airflow's own account, which has no rights yet."""
     kubectl("create", "serviceaccount", ACCOUNT, "-n", home)
-    config = yaml.safe_load(kubectl("config", "view", "--raw", "--minify"))
-    config["users"][0]["user"] = {"token": kubectl("create", "token", ACCOUNT, "-n", home, "--duration=2h").strip()}
-    path = tmp_path_factory.mktemp("account") / "kubeconfig"
-    path.write_text(yaml.safe_dump(config))
-    return path
+    return kubeconfig_of(ACCOUNT, home, tmp_path_factory.mktemp("account") / "kubeconfig")
 
 
 @pytest.fixture(scope="session")
@@ -61,15 +56,7 @@ def processes(account: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture
 def airflow_rights(namespace: str, home: str, account: Path) -> None:
     """What the chart grants Airflow's accounts, granted in the test's namespace."""
-    values = {
-        "watchNamespaces": f"{{{namespace}}}",
-        "airflow.accounts[0].namespace": home,
-        "airflow.accounts[0].name": ACCOUNT,
-    }
-    settings = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
-    command = ["helm", "template", RELEASE, "deploy/helm/skyoperator", "--namespace", namespace, *settings]
-    done = subprocess.run([*command, "--show-only", "templates/airflow-rbac.yaml"], cwd=ROOT, capture_output=True, text=True, check=True)
-    kubectl("apply", "-f", "-", stdin=done.stdout)
+    grant("airflow-rbac", namespace, f"airflow.accounts[0].namespace={home},airflow.accounts[0].name={ACCOUNT}")
 
 
 @pytest.fixture

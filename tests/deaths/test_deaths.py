@@ -108,22 +108,14 @@ async def test_scheduler_and_workers_are_killed(act: Act) -> None:
     await finish([deferred], "scheduler killed with its workers, and started again", GREEN)
 
 
-async def test_worker_is_killed(act: Act) -> None:
-    """With the process that looks after it: Airflow finds out by the heartbeat that is missing."""
+@pytest.mark.parametrize(("who", "with_supervisor"), [("worker", True), ("task's process", False)])
+async def test_worker_is_killed(act: Act, who: str, with_supervisor: bool) -> None:
+    """With the process that looks after it, whose missing heartbeat tells Airflow; or alone, as the kernel does when memory is short."""
     jobs = await act.start_all("retried_running")
     for job in jobs:
-        act.processes.kill_worker(job.run.task("train")["id"], with_supervisor=True)
+        act.processes.kill_worker(job.run.task("train")["id"], with_supervisor=with_supervisor)
         await job.owned_by(2)
-    await finish(jobs, "worker killed, `retries` left", AGAIN)
-
-
-async def test_task_process_is_killed(act: Act) -> None:
-    """As the kernel does when memory is short."""
-    jobs = await act.start_all("retried_running")
-    for job in jobs:
-        act.processes.kill_worker(job.run.task("train")["id"], with_supervisor=False)
-        await job.owned_by(2)
-    await finish(jobs, "task's process killed, `retries` left", AGAIN)
+    await finish(jobs, f"{who} killed, `retries` left", AGAIN)
 
 
 async def test_worker_is_killed_and_nobody_tries_again(act: Act) -> None:

@@ -8,12 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tests.e2e.airflow_processes import Processes, separate
 from tests.e2e.conftest import AIRFLOW, NAMESPACE, ROOT
 from tests.e2e.object_store import connection
-from tests.e2e.support import eventually, kubectl, port_forward
+from tests.e2e.support import eventually, kubeconfig_of, kubectl, port_forward
 
 HERE = Path(__file__).parent
 DAGS = {
@@ -71,11 +69,7 @@ def kubeconfig_of_airflow(path: Path) -> Path:
     """A way in for the service account that the release gives Airflow's rights."""
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": AIRFLOW}}
     kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(account))
-    token = kubectl("create", "token", AIRFLOW, "-n", NAMESPACE, "--duration=2h").strip()
-    config = yaml.safe_load(kubectl("config", "view", "--raw", "--minify"))
-    config["users"][0]["user"] = {"token": token}
-    path.write_text(yaml.safe_dump(config))
-    return path
+    return kubeconfig_of(AIRFLOW, NAMESPACE, path)
 
 
 def secret(name: str, **values: str) -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 RELEASE = "skyoperator"
 WORKLOADS = f"{RELEASE}-workloads"
 SMALL = {"infra": "k8s", "cpus": "0.25+", "memory": "1+"}
@@ -42,6 +44,15 @@ def port_forward(namespace: str = RELEASE, service: str = f"svc/{RELEASE}-skypil
             yield int(said.split()[2].rpartition(":")[2])
         finally:
             forward.terminate()
+
+
+def kubeconfig_of(account: str, namespace: str, path: Path, *, hours: int = 2) -> Path:
+    """Write a kubeconfig with the rights of a service account, and no more."""
+    config = yaml.safe_load(kubectl("config", "view", "--raw", "--minify"))
+    token = kubectl("create", "token", account, "-n", namespace, f"--duration={hours}h").strip()
+    config["users"] = [{"name": user["name"], "user": {"token": token}} for user in config["users"]]
+    path.write_text(yaml.safe_dump(config))
+    return path
 
 
 def skypilot_credentials(directory: Path) -> Path:

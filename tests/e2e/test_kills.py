@@ -15,11 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.e2e.conftest import NAMESPACE
 from tests.e2e.proxy import HoldingProxy
-from tests.e2e.support import RELEASE, SMALL, Sky, eventually, free_port, jobs_of, kubectl, port_forward, skypilot_credentials
+from tests.e2e.support import (
+    RELEASE,
+    SMALL,
+    Sky,
+    eventually,
+    free_port,
+    jobs_of,
+    kubeconfig_of,
+    kubectl,
+    port_forward,
+    skypilot_credentials,
+)
 
 Apply = Callable[..., Sky]
 COUNTING = {"resources": SMALL, "run": "echo ran >> ~/executions; sleep 8"}
@@ -92,12 +102,7 @@ def controller(in_cluster_controller_off: None, proxy: HoldingProxy, tmp_path: P
 
 def as_service_account(directory: Path, *, hours: int = 1) -> Path:
     """A kubeconfig with the rights that the chart gives the controller, and no more."""
-    config = yaml.safe_load(kubectl("config", "view", "--raw", "--minify"))
-    token = kubectl("create", "token", f"{RELEASE}-controller", "-n", RELEASE, f"--duration={hours}h").strip()
-    config["users"] = [{"name": user["name"], "user": {"token": token}} for user in config["users"]]
-    path = directory / "kubeconfig"
-    path.write_text(yaml.safe_dump(config))
-    return path
+    return kubeconfig_of(f"{RELEASE}-controller", RELEASE, directory / "kubeconfig", hours=hours)
 
 
 @pytest.fixture

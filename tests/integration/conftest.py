@@ -125,8 +125,14 @@ async def api() -> AsyncIterator[ApiServer]:
 @pytest.fixture
 def rights(namespace: str) -> str:
     """What the chart grants the controller, granted in the test's namespace; returns the manifest."""
-    names = ["--namespace", namespace, "--set", f"watchNamespaces={{{namespace}}}", "--show-only", "templates/controller-rbac.yaml"]
-    command = ["helm", "template", RELEASE, "deploy/helm/skyoperator", *names]
+    return grant("controller-rbac", namespace)
+
+
+def grant(template: str, namespace: str, *settings: str) -> str:
+    """Apply a template of the chart as an installation that watches this namespace has it; return the manifest."""
+    values = [word for setting in (f"watchNamespaces={{{namespace}}}", *settings) for word in ("--set", setting)]
+    command = ["helm", "template", RELEASE, "deploy/helm/skyoperator", "--namespace", namespace, *values]
+    command += ["--show-only", f"templates/{template}.yaml"]
     manifest = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     kubectl("apply", "-n", namespace, "-f", "-", stdin=manifest)
     return manifest

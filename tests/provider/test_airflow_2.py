@@ -13,7 +13,6 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG
 from airflow.utils.db import initdb
 from skyoperator_provider.hooks.skycluster import RemoteResult
-from skyoperator_provider.operators import base
 from skyoperator_provider.operators.skycluster import SkyClusterOperator
 from skyoperator_provider.triggers import skycluster as module
 from skyoperator_provider.triggers.skycluster import SkyClusterTrigger
@@ -69,13 +68,6 @@ def dag(tmp_path: Path) -> Any:
     bag = DagBag(str(path))
     assert not bag.import_errors
     return bag.dags["train"]
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> MemoryApi:
-    memory = MemoryApi()
-    monkeypatch.setattr(base, "SkyClusterHook", lambda **_: memory)
-    return memory
 
 
 @pytest.fixture

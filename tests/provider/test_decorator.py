@@ -12,7 +12,6 @@ from skyoperator_provider.decorators.sky import sky_task
 from skyoperator_provider.errors import ResultLostError, SkyRemoteError
 from skyoperator_provider.hooks.skycluster import RemoteResult
 from skyoperator_provider.masking import holds_secret
-from skyoperator_provider.operators import base
 
 from tests.provider import far_side
 from tests.provider.airflows import DagBag
@@ -62,13 +61,6 @@ def remote():
 
 found = remote()
 """
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> MemoryApi:
-    memory = MemoryApi()
-    monkeypatch.setattr(base, "SkyClusterHook", lambda **_: memory)
-    return memory
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from urllib.request import Request, urlopen
 import pytest
 import yaml
 from airflow.providers.common.compat.sdk import DAG, TriggerRule
-from skyoperator_provider.operators import base
 from skyoperator_provider.operators.skycluster import SkyClusterCreateOperator
 
 from tests.e2e.object_store import ObjectStore, connection
@@ -94,13 +93,6 @@ def test_mapped_tasks_are_in_the_pool() -> None:
     task = dag_of("mapped.py").task_dict["train"]
     assert task.pool == "sky"
     assert task.is_mapped
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> MemoryApi:
-    memory = MemoryApi()
-    monkeypatch.setattr(base, "SkyClusterHook", lambda **_: memory)
-    return memory
 
 
 def test_the_task_file_renders(api: MemoryApi) -> None:

@@ -39,13 +39,6 @@ TASK = {"resources": {"cpus": 1}, "run": "python fit.py"}
 Body = dict[str, Any]
 
 
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> MemoryApi:
-    memory = MemoryApi()
-    monkeypatch.setattr(base, "SkyClusterHook", lambda **_: memory)
-    return memory
-
-
 def new(kind: type[Any], given: dict[str, Any]) -> Any:
     """Return the operator as a worker has it: parsed anew, in a DAG of its own, for each try."""
     folder, native = given.pop("folder", None), given.pop("native", False)

@@ -14,7 +14,6 @@ from skyoperator_provider.errors import ApiError, SkyClusterError
 from skyoperator_provider.following import Patience
 from skyoperator_provider.identity import Identity
 from skyoperator_provider.manifest import build
-from skyoperator_provider.operators import base
 from skyoperator_provider.sensors import skycluster as sensor_module
 from skyoperator_provider.sensors.skycluster import SkyClusterSensor
 
@@ -23,13 +22,6 @@ from tests.provider.contexts import context_of
 from tests.provider.memory import NAMESPACE, Call, MemoryApi, forbidden, refused
 
 UPSTREAM = Identity("prod", "train", "manual__1", "fit")
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> MemoryApi:
-    memory = MemoryApi()
-    monkeypatch.setattr(base, "SkyClusterHook", lambda **_: memory)
-    return memory
 
 
 @pytest.fixture

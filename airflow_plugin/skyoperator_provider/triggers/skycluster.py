@@ -159,7 +159,8 @@ class SkyClusterTrigger(BaseTrigger):
         while True:
             event = self._judged(body)
             if event is not None:
-                await asyncio.sleep(GONE_SECONDS if event["status"] == Outcome.GONE else 0)
+                if event["status"] == Outcome.GONE:
+                    await asyncio.sleep(GONE_SECONDS)
                 return event
             if self._seconds_left() <= 0:
                 return self._timed_out()

@@ -93,6 +93,10 @@ integration: cluster-up tools ## tests/integration: the real kube-apiserver, a s
 bench: cluster-up ## tests/bench: speed, memory and load with CLUSTERS=1000, printed beside the targets
 	KUBECONFIG=$(LOCAL_KUBECONFIG) $(RUN) python -m tests.bench $(or $(CLUSTERS),1000)
 
+.PHONY: four-steps
+four-steps: cluster-up images tools airflow_plugin/.venv/.synced $(SKYPILOT_PYTHON) ## tests/bench: how long the example's four steps take, beside SkyPilot's CLI
+	KUBECONFIG=$(LOCAL_KUBECONFIG) SKYOPERATOR_SKYPILOT_PYTHON=$(SKYPILOT_PYTHON) $(RUN) python -m tests.bench.four_steps
+
 .PHONY: triggers
 triggers: cluster-up tools airflow_plugin/.venv/.synced ## tests/triggers: TRIGGERS=1000 deferred tasks in one real triggerer; leave machine and cluster to it
 	export KUBECONFIG=$(LOCAL_KUBECONFIG); $(PROVIDER) pytest -s --rootdir .. ../tests/triggers

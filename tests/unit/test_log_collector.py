@@ -12,7 +12,7 @@ import pytest
 from skyoperator.api.v1alpha1 import TERMINATED, SkyCluster
 from skyoperator.kube import Key
 from skyoperator.logs.about import Origin
-from skyoperator.logs.collector import Collector, Pace
+from skyoperator.logs.collector import AGAIN_SECONDS, EASY_BYTES, Collector, Pace, seconds_to_next
 from skyoperator.logs.store import Store
 from skyoperator.logs.stored_log import Limits, StoredLog
 from skyoperator.logs.types import Kind, LogKey, State
@@ -20,7 +20,7 @@ from skyoperator.sky.types import JobStatus, NoSuchCluster, SkyPilotUnreachable
 
 from tests.unit.build import RUN, a_world, after, an_object, edited
 from tests.unit.states import deleted, going_up, launched, with_job
-from tests.unit.test_log_upstream import HEAD, SkyPilot
+from tests.unit.test_log_upstream import FAREWELL, HEAD, SkyPilot
 
 NAMESPACE_UID = "0f0f"
 LIMITS = Limits(log_bytes=1 << 20, total_bytes=1 << 24, segment_bytes=1 << 12, retention=timedelta(days=1))
@@ -110,6 +110,18 @@ def with_running_job() -> SkyCluster:
     return after(an_object(RUN), a_world(), going_up(), launched(1), with_job(JobStatus.RUNNING))
 
 
+def with_ended_job() -> SkyCluster:
+    return after(with_running_job(), with_job(JobStatus.SUCCEEDED))
+
+
+def named(this: SkyCluster, name: str) -> SkyCluster:
+    """The same for another object, whose cluster has its name."""
+    cluster = this.status.cluster
+    assert cluster is not None
+    status = this.status.model_copy(update={"cluster": cluster.model_copy(update={"name": name})})
+    return this.model_copy(update={"uid": name.encode().hex(), "name": name, "status": status})
+
+
 async def test_a_log_is_had_while_the_job_runs_and_to_its_end(stage: Stage, collector: Collector) -> None:
     this = with_running_job()
     collector.saw(this, NAMESPACE_UID)
@@ -118,6 +130,7 @@ async def test_a_log_is_had_while_the_job_runs_and_to_its_end(stage: Stage, coll
     await until(lambda: stage.data(this) == HEAD + b"epoch 1\n")
     stage.sky.log += b"epoch 2\nno end"
     stage.sky.ended = True
+    collector.saw(with_ended_job(), NAMESPACE_UID)
     await until(lambda: stage.log(this).state is State.COMPLETE)
     assert stage.data(this) == HEAD + b"epoch 1\nepoch 2\nno end"
     await until(lambda: stage.told == [Key("ml", "train", this.uid)])
@@ -174,6 +187,7 @@ async def test_a_server_that_is_away_loses_nothing(stage: Stage, collector: Coll
     assert stage.log(this).state is State.LIVE
     stage.sky.log += b"meanwhile\n"
     stage.sky.error, stage.sky.ended = None, True
+    collector.saw(with_ended_job(), NAMESPACE_UID)
     await until(lambda: stage.log(this).state is State.COMPLETE)
     assert stage.data(this) == HEAD + b"meanwhile\n"
 
@@ -197,7 +211,7 @@ async def test_a_process_that_is_started_again_goes_on_where_it_was(stage: Stage
     second = again.collector()
     stage.sky.log += b"two\n"
     stage.sky.ended = True
-    second.saw(this, NAMESPACE_UID)
+    second.saw(with_ended_job(), NAMESPACE_UID)
     await until(lambda: again.told)
     assert again.data(this) == HEAD + b"one\n" * 3 + b"two\n"
     await second.stop()
@@ -222,8 +236,7 @@ async def test_readers_share_one_stream_and_it_ends_with_the_last_of_them(stage:
 
 
 async def test_one_log_that_cannot_be_had_holds_up_no_other(stage: Stage, collector: Collector) -> None:
-    stuck, this = with_running_job(), with_running_job()
-    stuck = stuck.model_copy(update={"uid": "ffff", "name": "stuck"})
+    stuck, this = named(with_running_job(), "stuck"), with_ended_job()
     stage.sky.error = SkyPilotUnreachable("away")
     collector.saw(stuck, NAMESPACE_UID)
     await until(lambda: stage.sky.looks)
@@ -231,6 +244,95 @@ async def test_one_log_that_cannot_be_had_holds_up_no_other(stage: Stage, collec
     stage.sky.ended = True
     collector.saw(this, NAMESPACE_UID)
     await until(lambda: stage.log(this).state is State.COMPLETE)
+
+
+async def test_a_job_that_speaks_like_skypilot_is_had_until_it_has_ended(stage: Stage, collector: Collector) -> None:
+    """As one does that launches others: SkyPilot's farewell to those is the last that it says for a while."""
+    this = with_running_job()
+    stage.sky.log += FAREWELL
+    collector.saw(this, NAMESPACE_UID)
+    await until(lambda: stage.sky.looks > 3)
+    assert stage.log(this).state is State.LIVE
+    stage.sky.log += b"and on\n"
+    await until(lambda: stage.data(this) == HEAD + FAREWELL + b"and on\n")
+    stage.sky.ended = True
+    collector.saw(with_ended_job(), NAMESPACE_UID)
+    await until(lambda: stage.log(this).state is State.COMPLETE)
+    assert stage.data(this) == HEAD + FAREWELL + b"and on\n"
+
+
+async def test_the_end_of_one_log_does_not_wait_for_looks_at_others(stage: Stage) -> None:
+    stage.sky = hanging = Hanging()
+    stage.pace = Pace(interval_seconds=0.01, looks=1)
+    collector, this = stage.collector(), with_ended_job()
+    collector.saw(named(with_running_job(), "stuck"), NAMESPACE_UID)
+    await until(lambda: hanging.hangs)
+    hanging.hangs, hanging.ended = False, True
+    collector.saw(this, NAMESPACE_UID)
+    await until(lambda: stage.log(this).state is State.COMPLETE)
+    await collector.stop()
+
+
+class Hanging(Sky):
+    """SkyPilot, whose first answer never comes."""
+
+    hangs = False
+
+    async def job_log(self, cluster: str, job: int, *, lines: int | None, follow: bool) -> AsyncGenerator[bytes, None]:
+        if self.looks == 0:
+            self.looks, self.hangs = 1, True
+            await asyncio.Event().wait()
+        async for chunk in super().job_log(cluster, job, lines=lines, follow=follow):
+            yield chunk
+
+
+async def test_more_logs_are_read_than_skypilot_has_threads_to_follow(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skyoperator.logs.collector.AGAIN_SECONDS", 0.01)
+    stage.pace = Pace(interval_seconds=3600, followed=1)
+    collector, some = stage.collector(), [named(with_running_job(), name) for name in ("one", "two")]
+    for this in some:
+        collector.saw(this, NAMESPACE_UID)
+    await until(lambda: all(stage.data(this) == HEAD for this in some))
+    async with collector.reading(stage.log(some[0]).key), collector.reading(stage.log(some[1]).key):
+        await until(lambda: stage.sky.following == 1)
+        looks = stage.sky.looks
+        await until(lambda: stage.sky.looks > looks + 3)
+        assert stage.sky.following == 1
+    await collector.stop()
+
+
+@pytest.mark.parametrize(
+    ("grown_bytes", "vain_seconds", "expected"),
+    [(0, 0.0, 30.0), (EASY_BYTES, 0.0, 30.0), (3 * EASY_BYTES, 0.0, 10.0), (1 << 40, 0.0, AGAIN_SECONDS), (0, 60.0, 240.0), (0, 0.1, 30.0)],
+    ids=["quiet", "as much as may be", "three times that", "a flood", "a node that died", "refused at once"],
+)
+def test_a_log_is_looked_at_as_often_as_it_grows_and_less_often_in_vain(grown_bytes: int, vain_seconds: float, expected: float) -> None:
+    assert seconds_to_next(30.0, grown_bytes=grown_bytes, vain_seconds=vain_seconds) == expected
+
+
+async def test_a_node_that_died_takes_little_of_the_others_turn(stage: Stage) -> None:
+    stage.sky = dying = Dying()
+    stage.pace = Pace(interval_seconds=0.01, looks=1)
+    collector, this = stage.collector(), named(with_running_job(), "alive")
+    collector.saw(named(with_running_job(), "dead"), NAMESPACE_UID)
+    collector.saw(this, NAMESPACE_UID)
+    await until(lambda: dying.looks_at_others > 10 * dying.looks > 10)
+    await collector.stop()
+
+
+class Dying(Sky):
+    """SkyPilot, which waits for a dead node in vain."""
+
+    looks_at_others = 0
+
+    async def job_log(self, cluster: str, job: int, *, lines: int | None, follow: bool) -> AsyncGenerator[bytes, None]:
+        if cluster == "dead":
+            self.looks += 1
+            await asyncio.sleep(0.2)
+            raise SkyPilotUnreachable("The node does not answer.")
+        self.looks_at_others += 1
+        async for chunk in SkyPilot.job_log(self, cluster, job, lines=lines, follow=follow):
+            yield chunk
 
 
 async def test_what_ended_before_there_was_a_log_process_is_left_in_peace(stage: Stage, collector: Collector) -> None:

@@ -35,6 +35,7 @@ class SkyPilot:
     breaks_after: int | None = None
     replays: bytes = b""
     after_farewell: bytes = b""
+    told_bytes: int = 0
 
     async def job_log(self, _cluster: str, _job: int, *, lines: int | None, follow: bool) -> AsyncGenerator[bytes, None]:
         self.asked.append((lines, follow))
@@ -46,6 +47,7 @@ class SkyPilot:
         for sent, at in enumerate(range(0, len(said), self.piece_bytes)):
             if sent == self.breaks_after:
                 raise ClusterNotUp("gone in the middle of it")
+            self.told_bytes += len(said[at : at + self.piece_bytes])
             yield said[at : at + self.piece_bytes]
         while follow and self.to_come:
             self.log += self.to_come[0]
@@ -102,7 +104,7 @@ async def test_any_number_of_looks_keeps_the_log_once(parts: list[list[bytes]], 
     looking = upstream(sky, kept)
     for words in parts:
         sky.log += b"".join(words)
-        assert not await looking.look()
+        assert not await looking.look(is_over=sky.ended)
         assert canonical(sky.log).startswith(kept.data)
         looking = upstream(sky, kept) if restart else looking
     if live:
@@ -110,35 +112,83 @@ async def test_any_number_of_looks_keeps_the_log_once(parts: list[list[bytes]], 
         assert await looking.follow()
     else:
         sky.ended = True
-        assert await looking.look()
+        assert await looking.look(is_over=sky.ended)
     assert kept.data == canonical(sky.log)
     assert all(FRAME in line for line in kept.frames)
     assert bool(kept.frames) == (FRAME in sky.log)
 
 
-@given(text=st.lists(st.sampled_from([b"a", b"\r", b"\n", b"\r\n", HEARTBEAT, b"<sky-"])), cuts=st.lists(st.integers(1, 9)))
+SAID = [b"a", b"\xe2\x98\x83", b"\r", b"\n", b"\r\n", HEARTBEAT, HEARTBEAT.rstrip(), b"<sky-", b"<sky-payload>", b"</sky-payload>", b">"]
+
+
+@given(text=st.lists(st.sampled_from(SAID)), cuts=st.lists(st.integers(1, 9)))
 def test_lines_are_the_same_in_any_pieces(text: list[bytes], cuts: list[int]) -> None:
     told, lines, read, at = b"".join(text), Lines(), b"", 0
     for length in [*cuts, len(told)]:
         read += lines.feed(told[at : at + length])
         at += length
-    assert read + lines.rest() == canonical(told.replace(HEARTBEAT, b""))
+    assert read + lines.rest() == canonical(re.sub(rb"<sky-payload[^<>\n]*>[^\n]*?</sky-payload>\n?", b"", told))
+
+
+@given(text=st.lists(st.sampled_from(SAID)), cuts=st.lists(st.integers(1, 9)), limit_bytes=st.integers(4, 9))
+def test_a_line_without_an_end_is_broken_at_the_same_places_in_any_pieces(text: list[bytes], cuts: list[int], limit_bytes: int) -> None:
+    told, lines, read, at = b"".join(text), Lines(), b"", 0
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("skyoperator.logs.splice.LINE_LIMIT_BYTES", limit_bytes)
+        at_once = Lines()
+        whole = at_once.feed(told) + at_once.rest()
+        for length in [*cuts, len(told)]:
+            read += lines.feed(told[at : at + length])
+            at += length
+        read += lines.rest()
+    assert read == whole
+    assert all(len(line) <= limit_bytes for line in whole.split(b"\n"))
+
+
+@given(text=st.text(alphabet="aé☃😀"), limit_bytes=st.integers(4, 9))
+def test_a_line_is_broken_between_characters(text: str, limit_bytes: int) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("skyoperator.logs.splice.LINE_LIMIT_BYTES", limit_bytes)
+        lines = Lines()
+        kept = lines.feed(text.encode()) + lines.rest()
+    assert kept.decode().replace("\n", "") == text
+
+
+def test_a_line_that_never_ends_is_not_held() -> None:
+    lines, kept_bytes = Lines(), 0
+    for _ in range(64):
+        kept_bytes += len(lines.feed(b"x" * (1 << 18)))
+    assert kept_bytes >= 14 << 20
+
+
+def test_what_a_job_opens_and_never_closes_is_its_own() -> None:
+    lines = Lines()
+    opened = b"<sky-payload>a line\n" * 3
+    assert lines.feed(opened) == opened
+    assert lines.feed(b"</sky-payload>\nand on\n") == b"</sky-payload>\nand on\n"
+
+
+async def test_a_line_like_a_frame_hides_no_frame_that_comes_with_it() -> None:
+    sky, kept = SkyPilot(log=HEAD + FRAME.replace(b"1/1", b"2/1") + FRAME), Kept()
+    await upstream(sky, kept).look(is_over=False)
+    assert kept.data == HEAD + FRAME.replace(b"1/1", b"2/1")
+    assert kept.frames == [FRAME]
 
 
 async def test_a_look_asks_for_little_and_for_more_only_if_that_was_too_little() -> None:
     sky, kept = SkyPilot(), Kept()
     looking = upstream(sky, kept)
-    await looking.look()
+    await looking.look(is_over=sky.ended)
     sky.log += b"".join(b"line %d of many that are of some length\n" % number for number in range(10_000))
     sky.asked.clear()
-    await looking.look()
+    await looking.look(is_over=sky.ended)
     assert sky.asked == [(FEWEST_LINES, False), (FEWEST_LINES * 16, False), (FEWEST_LINES * 16**2, False)]
     sky.asked.clear()
-    await looking.look()
+    await looking.look(is_over=sky.ended)
     assert [lines for lines, _ in sky.asked] == [20_002]
-    await looking.look()
+    await looking.look(is_over=sky.ended)
     sky.asked.clear()
-    await looking.look()
+    await looking.look(is_over=sky.ended)
     (asked,) = sky.asked
     assert asked[0] is not None
     assert asked[0] < 3 * FEWEST_LINES
@@ -155,11 +205,11 @@ def test_what_could_be_in_two_places_is_in_none() -> None:
 async def test_a_log_of_another_job_is_never_put_behind_ours() -> None:
     sky, kept = SkyPilot(log=HEAD + b"epoch 1\nepoch 2\n"), Kept()
     looking = upstream(sky, kept)
-    await looking.look()
+    await looking.look(is_over=sky.ended)
     for other in (HEAD + b"epoch 9\nepoch 9\nepoch 9\n", HEAD):
         sky.log, before = other, kept.data
         with pytest.raises(StrangeLogError):
-            await looking.look()
+            await looking.look(is_over=sky.ended)
         assert kept.data == before
 
 
@@ -170,42 +220,73 @@ async def test_a_stream_that_breaks_is_taken_up_where_it_was() -> None:
         await looking.follow()
     assert sky.log.startswith(kept.data)
     sky.breaks_after, sky.ended = None, True
-    assert await looking.look()
+    assert await looking.look(is_over=sky.ended)
     assert kept.data == sky.log
 
 
 async def test_what_a_job_says_like_skypilot_is_the_jobs() -> None:
     sky, kept = SkyPilot(log=HEAD + FAREWELL + b"and on\n"), Kept()
     looking = upstream(sky, kept)
-    assert not await looking.look()
+    assert not await looking.look(is_over=sky.ended)
     sky.ended = True
-    assert await looking.look()
+    assert await looking.look(is_over=sky.ended)
     assert kept.data == HEAD + FAREWELL + b"and on\n"
 
 
 async def test_a_flood_is_streamed_and_never_held() -> None:
     sky, kept = SkyPilot(), Kept()
     looking = upstream(sky, kept)
-    await looking.look()
+    await looking.look(is_over=sky.ended)
     sky.log += b"y" * 1000 + b"\n"
     sky.log += b"".join(b"%07d " % number + b"z" * 200_000 + b"\n" for number in range(60))
     sky.ended = True
-    assert await looking.look()
+    assert await looking.look(is_over=sky.ended)
     assert sky.asked[-1] == (None, False)
     assert re.findall(rb"^\d{7}", kept.data, re.MULTILINE) == [b"%07d" % number for number in range(60)]
+
+
+@pytest.mark.looptime(start=1000)
+async def test_a_flood_is_told_a_few_times_however_often_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skyoperator.logs.upstream.ANSWER_LIMIT_BYTES", 4000)
+    sky, kept = SkyPilot(), Kept()
+    looking = upstream(sky, kept)
+    for look in range(200):
+        sky.log += b"".join(b"look %d, line %d of very many\n" % (look, line) for line in range(300))
+        await looking.look(is_over=False)
+        await asyncio.sleep(30)
+    told_before_the_end = sky.told_bytes
+    sky.ended = True
+    assert await looking.look(is_over=True)
+    assert kept.data == sky.log
+    assert told_before_the_end < 4 * len(sky.log)
+
+
+@pytest.mark.looptime(start=1000)
+async def test_a_log_that_floods_once_is_soon_had_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skyoperator.logs.upstream.ANSWER_LIMIT_BYTES", 4000)
+    sky, kept = SkyPilot(), Kept()
+    looking = upstream(sky, kept)
+    for lines in (1, 1, 1, 300, 300, 1, 1):
+        sky.log += b"".join(b"line %d of very many, at byte %d\n" % (line, len(sky.log)) for line in range(lines))
+        await looking.look(is_over=False)
+        await asyncio.sleep(30)
+    await looking.look(is_over=False)
+    assert kept.data == sky.log
 
 
 async def test_a_launch_that_is_sent_again_has_both_its_logs() -> None:
     sky, kept = SkyPilot(log=b"looking for a node\n"), Kept()
     looking = LaunchUpstream(sky, kept, "train-abc")
-    await looking.look()
+    await looking.look(is_over=sky.ended)
     sky.log += b"found one\n"
-    await looking.look()
-    await looking.look()
+    await looking.look(is_over=sky.ended)
+    await looking.look(is_over=sky.ended)
     sky.log = b"looking for a node again\n"
-    await looking.look()
+    await looking.look(is_over=sky.ended)
+    after_a_restart = LaunchUpstream(sky, kept, "train-abc")
     sky.log += b"none\n"
-    await looking.look()
+    await after_a_restart.look()
+    await after_a_restart.look()
     assert kept.data == b"looking for a node\nfound one\nlooking for a node again\nnone\n"
 
 
@@ -228,7 +309,7 @@ async def test_who_is_cancelled_while_he_writes_doubles_nothing() -> None:
         await following
     assert kept.data == HEAD + b"one\n"
     sky.ended = True
-    assert await looking.look()
+    assert await looking.look(is_over=sky.ended)
     assert kept.data == sky.log
 
 
@@ -239,10 +320,10 @@ async def test_a_log_of_whole_segments_and_a_short_end_is_taken_up_after_a_resta
             return super().read(offset, min(limit_bytes, end - offset))
 
     sky, kept = SkyPilot(log=HEAD + b"line of some length\n" * 230), Segmented()
-    await upstream(sky, kept).look()
+    await upstream(sky, kept).look(is_over=sky.ended)
     assert kept.size % 4096 < 2048
     sky.log += b"after the restart\n"
-    await upstream(sky, kept).look()
+    await upstream(sky, kept).look(is_over=sky.ended)
     assert kept.data == sky.log
 
 
@@ -252,7 +333,7 @@ async def test_a_hole_is_not_taken_for_the_end_of_what_is_known() -> None:
             return Piece(self.size, b"")
 
     sky, kept = SkyPilot(log=HEAD + b"one\ntwo\n"), Holed(data=HEAD + b"one\n")
-    await upstream(sky, kept).look()
+    await upstream(sky, kept).look(is_over=sky.ended)
     assert kept.data == sky.log
 
 
@@ -260,11 +341,11 @@ async def test_a_log_that_repeats_itself_is_proved_at_its_end() -> None:
     block = b"".join(b"epoch step %02d of fifty, all is well with it and with everything else\n" % number for number in range(50))
     sky, kept = SkyPilot(log=HEAD + block), Kept()
     looking = upstream(sky, kept)
-    await looking.look()
+    await looking.look(is_over=sky.ended)
     sky.log += block * 3 + b"".join(b"then %d\n" % number for number in range(20))
     sky.ended = True
     with pytest.raises(StrangeLogError):
-        await looking.look()
+        await looking.look(is_over=sky.ended)
 
 
 async def test_a_stream_that_begins_again_is_left_and_nothing_doubled() -> None:
@@ -275,20 +356,20 @@ async def test_a_stream_that_begins_again_is_left_and_nothing_doubled() -> None:
         await looking.follow()
     assert kept.data == HEAD + b"one\ntwo\n"
     sky.ended, sky.replays = True, b""
-    assert await looking.look()
+    assert await looking.look(is_over=sky.ended)
     assert kept.data == sky.log
 
 
 @pytest.mark.parametrize("last", [b"", b"command terminated with exit code 100\n"], ids=["gRPC", "kubectl exec"])
 async def test_the_end_is_known_however_skypilot_reads(last: bytes) -> None:
     sky, kept = SkyPilot(log=HEAD + b"one\n", ended=True, after_farewell=last), Kept()
-    assert await upstream(sky, kept).look()
+    assert await upstream(sky, kept).look(is_over=sky.ended)
     assert kept.data == sky.log
 
 
 async def test_a_job_that_never_began_has_an_end_all_the_same() -> None:
     sky, kept = SkyPilot(log=b"the driver failed\n", ended=True), Kept()
-    assert await upstream(sky, kept).look()
+    assert await upstream(sky, kept).look(is_over=sky.ended)
     assert kept.data == b""
 
 

@@ -18,7 +18,7 @@ from skyoperator.logs.metrics import ENDED
 from skyoperator.logs.store import Store
 from skyoperator.logs.stored_log import StoredLog
 from skyoperator.logs.types import Kind, LogKey, State
-from skyoperator.logs.upstream import JobUpstream, LaunchUpstream, StrangeLogError, Upstream
+from skyoperator.logs.upstream import ANSWER_LIMIT_BYTES, JobUpstream, LaunchUpstream, StrangeLogError, Upstream
 from skyoperator.logs.wanted import Pull, pulls
 from skyoperator.sky.logs import LogSource
 from skyoperator.sky.types import ClusterNotUp, NoSuchCluster, SkyPilotError, SkyPilotUnreachable
@@ -32,29 +32,52 @@ STRANGE_TIMES: Final = 3
 """So often in a row a log must be another than it was before that is believed: what SkyPilot tells may also be cut short."""
 FOLLOW_LIMIT_BYTES: Final = 64 << 20
 """A log that is longer is looked at every AGAIN_SECONDS instead of followed: to follow is to be told all of it first."""
+EASY_BYTES: Final = ANSWER_LIMIT_BYTES // 4
+"""So much of a log may come between two looks. Where more does, the next one is sooner: beyond ANSWER_LIMIT_BYTES it takes all of the log."""
+VAIN_FACTOR: Final = 4
+"""So many times as long as a look took in vain, the next one waits: a node that died takes LOOK_SECONDS of others' turn each time."""
 LINGER_SECONDS: Final = 30.0
 """How long a log is still followed after its last reader has gone: readers that poll come back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often, and how many at a time."""
+    """How often, and how many at a time. SkyPilot has 128 threads for all that is streamed (sky/server/requests/executor.py:97)."""
 
     interval_seconds: float = 30.0
-    at_once: int = 8
+    looks: int = 8
+    last_calls: int = 16
+    followed: int = 64
+    """Logs beyond that are looked at every AGAIN_SECONDS while they are read."""
+
+
+class Turns:
+    """Who may ask SkyPilot now. Logs whose end must be had do not wait for those that grow."""
+
+    def __init__(self, pace: Pace) -> None:
+        self.look = asyncio.Semaphore(pace.looks)
+        self.last_call = asyncio.Semaphore(pace.last_calls)
+        self.follow = asyncio.Semaphore(pace.followed)
+
+
+def seconds_to_next(seconds: float, *, grown_bytes: int, vain_seconds: float) -> float:
+    """Return when to look next at a log that is to be looked at so often, by what the last look brought, or took in vain."""
+    sooner_seconds = max(AGAIN_SECONDS, seconds * EASY_BYTES / max(grown_bytes, 1))
+    return max(min(seconds, sooner_seconds), VAIN_FACTOR * vain_seconds)
 
 
 class Collecting:
     """One log that is being had."""
 
-    def __init__(self, key: LogKey, pull: Pull, log: StoredLog, source: LogSource, *, pace: Pace, turn: asyncio.Semaphore) -> None:
+    def __init__(self, key: LogKey, pull: Pull, log: StoredLog, source: LogSource, *, pace: Pace, turns: Turns) -> None:
         self.key = key
         self.log = log
         self._error: SkyPilotError | None = None
         self._strange = 0
+        self._vain_seconds = 0.0
         self._pull = pull
         self._pace = pace
-        self._turn = turn
+        self._turns = turns
         self._upstream = _upstream(source, log, pull)
         self._readers = 0
         self._read_at = float("-inf")
@@ -80,7 +103,7 @@ class Collecting:
             yield
         finally:
             self._readers -= 1
-            self._read_at = asyncio.get_running_loop().time()
+            self._read_at = _now()
 
     async def run(self) -> None:
         """Return once the log has ended, one way or the other."""
@@ -88,17 +111,22 @@ class Collecting:
             self._woken.clear()
             if self._pull.is_last_call:
                 await self._last_call()
-            elif await self._look():
-                await self._finish(State.COMPLETE)
             else:
-                await self._pause()
+                before = self.log.size
+                is_urgent = not await self._look() and self._is_read
+                seconds = AGAIN_SECONDS if is_urgent else self._pace.interval_seconds
+                await self._pause(seconds_to_next(seconds, grown_bytes=self.log.size - before, vain_seconds=self._vain_seconds))
 
     async def _look(self) -> bool:
-        """Look once, or follow. Return whether the log has ended."""
-        if self._is_read and self.log.size <= FOLLOW_LIMIT_BYTES and self._pull.kind is Kind.JOB:
-            return await self._until_woken(self._bring(self._upstream.follow))
-        async with self._turn:
-            return await self._bring(self._upstream.look)
+        """Look once, or follow. Return whether it reads like the end: whether it is one is the object's to say."""
+        if self._is_read and self.log.size <= FOLLOW_LIMIT_BYTES and self._pull.kind is Kind.JOB and not self._turns.follow.locked():
+            async with self._turns.follow:
+                return await self._until_woken(self._bring(self._upstream.follow))
+        async with self._turns.look:
+            began_at = _now()
+            reads_like_the_end = await self._bring(partial(self._upstream.look, is_over=False))
+            self._vain_seconds = _now() - began_at if self._error else 0.0
+            return reads_like_the_end
 
     async def _bring(self, how: Callable[[], Awaitable[bool]]) -> bool:
         try:
@@ -133,30 +161,31 @@ class Collecting:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), 1.0)
 
-    async def _pause(self) -> None:
-        seconds = AGAIN_SECONDS if self._is_read else self._pace.interval_seconds
+    async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._woken.wait(), seconds)
 
     @property
     def _is_read(self) -> bool:
-        return self._readers > 0 or asyncio.get_running_loop().time() - self._read_at < LINGER_SECONDS
+        return self._readers > 0 or _now() - self._read_at < LINGER_SECONDS
 
     async def _last_call(self) -> None:
         """Get all there is: as SkyPilot says itself of a job that has ended, and by one look at what says no end, or is cut short."""
         spent_seconds, pause_seconds = 0.0, AGAIN_SECONDS
         while self.log.state is State.LIVE:
-            async with self._turn:
-                has_ended = await self._bring(self._upstream.look)
+            self._woken.clear()
+            async with self._turns.last_call:
+                reads_like_the_end = await self._bring(partial(self._upstream.look, is_over=True))
             if self.log.about.ended_at is not None:
                 return
-            if has_ended or (self._error is None and (self._pull.kind is Kind.LAUNCH or self._pull.was_cut_short)):
+            if reads_like_the_end or (self._error is None and (self._pull.kind is Kind.LAUNCH or self._pull.was_cut_short)):
                 await self._finish_whole()
             elif self._is_in_vain or spent_seconds > LAST_CALL_SECONDS:
                 await self._finish(State.INCOMPLETE, f"The end of the log could not be had: {self._error or 'SkyPilot does not tell it.'}")
             else:
-                await asyncio.sleep(pause_seconds)
-                spent_seconds += 0 if self._is_only_away else pause_seconds
+                began_at = _now()
+                await self._pause(pause_seconds)
+                spent_seconds += 0.0 if self._is_only_away else _now() - began_at
                 pause_seconds = min(2 * pause_seconds, self._pace.interval_seconds)
 
     @property
@@ -183,6 +212,10 @@ class Collecting:
         await asyncio.to_thread(self.log.finish, state, message)
 
 
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
 def _upstream(source: LogSource, log: StoredLog, pull: Pull) -> Upstream:
     if pull.job_id is None:
         return LaunchUpstream(source, log, pull.cluster_name)
@@ -197,7 +230,7 @@ class Collector:
         self._store = store
         self._report = report
         self._pace = pace
-        self._turn = asyncio.Semaphore(pace.at_once)
+        self._turns = Turns(pace)
         self._seen: set[str] = set()
         self._collecting: dict[LogKey, Collecting] = {}
         self._tasks: dict[LogKey, asyncio.Task[None]] = {}
@@ -263,7 +296,7 @@ class Collector:
         except OSError as error:
             logger.warning("The %s log of %s/%s can't be kept: %s", key.kind, this.namespace, this.name, error)
             return
-        self._collecting[key] = Collecting(key, pull, log, self._source, pace=self._pace, turn=self._turn)
+        self._collecting[key] = Collecting(key, pull, log, self._source, pace=self._pace, turns=self._turns)
         self._tasks[key] = asyncio.create_task(self._run(Key(this.namespace, this.name, this.uid), key), name=f"log of {this.name}")
 
     async def _run(self, of: Key, key: LogKey) -> None:

@@ -59,8 +59,9 @@ def parse(line: bytes) -> Frame | None:
     """
     if _MARK not in line:
         return None
-    found = _FRAME.search(_ANSI.sub(b"", line))
-    if not found or int(found["i"]) > int(found["n"]):
+    every = _FRAME.finditer(_ANSI.sub(b"", line))
+    found = next((one for one in every if int(one["i"]) <= int(one["n"])), None)
+    if found is None:
         return None
     return Frame(id=found["id"], i=int(found["i"]), n=int(found["n"]), sha256=found["sha256"], part=found["part"])
 

@@ -7,7 +7,7 @@ follows is new. Where that could be in more than one place, as in a log that rep
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 BEGINNING: Final = b"Waiting for task resources on "
@@ -16,6 +16,9 @@ BEGINNING: Final = b"Waiting for task resources on "
 OVERLAP_BYTES: Final = 2 << 10
 """How much of what is known is looked for."""
 
+LINE_LIMIT_BYTES: Final = 1 << 20
+"""What is longer is kept as several lines. Where a line is broken is told by its own bytes alone, however they come."""
+
 _FAREWELL: Final = re.compile(
     rb"(?:\x1b\[[0-9;]*m)*\xe2\x9c\x93 Job finished \(status: [A-Z_]{1,20}\)\.(?:\x1b\[[0-9;]*m)*\n?"
     rb"(?:command terminated with exit code \d{1,3}\n?)?\Z"
@@ -23,46 +26,86 @@ _FAREWELL: Final = re.compile(
 """What SkyPilot itself puts behind the log of a job that has ended (log_lib.py:708, ux_utils.py:179); not in the log that it reads from.
 Without gRPC kubectl speaks last, where the job did not succeed: SkyPilot's reader then exits with 100 (sky/exceptions.py: JobExitCode)."""
 
-_CONTROL: Final = re.compile(rb"<sky-payload[^>]*>.*?</sky-payload>(?:\n|(?=.))", re.DOTALL)
-_LAST_CONTROL: Final = re.compile(rb"<sky-payload[^>]*>.*?</sky-payload>\Z", re.DOTALL)
-"""What is meant for SkyPilot's own CLI, such as the heartbeat; it may stand in the middle of a line that has no end yet."""
-_CONTROL_BEGINS: Final = b"<sky-payload"
-_CONTROL_LIMIT_BYTES: Final = 64 << 10
-"""What is longer and never ends is a line of the job's, that looks like one of SkyPilot's."""
+_CONTROL_HEAD: Final = b"<sky-payload"
+_CONTROL_END: Final = b"</sky-payload>"
+_TYPE: Final = rb"[^<>\n]{0,64}"
+_LONGEST_CONTROL_BYTES: Final = 1 << 10
+_CONTROL: Final = re.compile(rb"%b%b>[^\n]{0,%d}?%b(?:\n|(?=.))" % (_CONTROL_HEAD, _TYPE, _LONGEST_CONTROL_BYTES, _CONTROL_END), re.DOTALL)
+_LAST_CONTROL: Final = re.compile(rb"%b%b>[^\n]{0,%d}?%b\Z" % (_CONTROL_HEAD, _TYPE, _LONGEST_CONTROL_BYTES, _CONTROL_END))
+"""What is meant for SkyPilot's own CLI, such as the heartbeat: JSON, so on one line, and that line's end is SkyPilot's as well
+(sky/utils/message_utils.py: encode_payload). It may stand in the middle of a job's line that has no end yet."""
+_UNDECIDED: Final = re.compile(
+    rb"(?:%b(?:%b|%b>[^\n]{0,%d})|%b)\Z"
+    % (
+        _CONTROL_HEAD,
+        _TYPE,
+        _TYPE,
+        _LONGEST_CONTROL_BYTES + len(_CONTROL_END),
+        b"|".join(_CONTROL_HEAD[:length] for length in range(len(_CONTROL_HEAD) - 1, 0, -1)),
+    )
+)
+"""What may become one of these, or is one and may yet turn out to have a line end of its own."""
 
 
 class Lines:
-    """A stream of SkyPilot's, put into the form in which logs are kept: whole lines that end in a line feed."""
+    """A stream of SkyPilot's, put into the form in which logs are kept: whole lines that end in a line feed, none of them too long.
+
+    Of the stream it holds what may be part of SkyPilot's remarks, and the line that has no end yet.
+    """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._undecided = b""
+        self._line = b""
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the lines that are whole now."""
-        text = _CONTROL.sub(b"", self._rest + chunk)
-        certain = text[: _control_begins(text)]
-        whole = _unix(certain.removesuffix(b"\r"))
-        end = whole.rfind(b"\n") + 1
-        self._rest = whole[end:] + (b"\r" if certain.endswith(b"\r") else b"") + text[len(certain) :]
-        return whole[:end]
+        whole = self._line + self._without_controls(chunk)
+        held = b"\r" if whole.endswith(b"\r") else b""
+        text = _broken(_unix(whole.removesuffix(held)))
+        end = text.rfind(b"\n") + 1
+        self._line = text[end:] + held
+        return text[:end]
 
     def rest(self) -> bytes:
         """Return what came after the last line end; nothing follows it any more."""
-        text, self._rest = _unix(_LAST_CONTROL.sub(b"", self._rest)), b""
+        text = _broken(_unix(self._line + _LAST_CONTROL.sub(b"", self._undecided)))
+        self._undecided, self._line = b"", b""
         return text
 
-
-def _control_begins(text: bytes) -> int:
-    """Where something of SkyPilot's begins that has no end yet, perhaps just its first letter; the text's end if nothing does."""
-    at = text.find(_CONTROL_BEGINS)
-    if at >= 0:
-        return at if len(text) - at <= _CONTROL_LIMIT_BYTES else len(text)
-    begun = next((length for length in range(len(_CONTROL_BEGINS) - 1, 0, -1) if text.endswith(_CONTROL_BEGINS[:length])), 0)
-    return len(text) - begun
+    def _without_controls(self, chunk: bytes) -> bytes:
+        text, at, clean = self._undecided + chunk, 0, list[bytes]()
+        for found in _CONTROL.finditer(text):
+            clean.append(text[at : found.start()])
+            at = found.end()
+        undecided = _UNDECIDED.search(text, at)
+        end = len(text) if undecided is None else undecided.start()
+        self._undecided = text[end:]
+        return b"".join([*clean, text[at:end]])
 
 
 def _unix(text: bytes) -> bytes:
     return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _broken(text: bytes) -> bytes:
+    """Return the text, whose first byte begins a line, with line ends where a line would be too long: a job may never end one."""
+    if len(text) <= LINE_LIMIT_BYTES:
+        return text
+    return b"\n".join(piece for line in text.split(b"\n") for piece in _pieces(line))
+
+
+def _pieces(line: bytes) -> Iterator[bytes]:
+    at = 0
+    while len(line) - at > LINE_LIMIT_BYTES:
+        end = _before_character(line, at + LINE_LIMIT_BYTES)
+        yield line[at:end]
+        at = end
+    yield line[at:]
+
+
+def _before_character(line: bytes, end: int) -> int:
+    """Return the last place at or before this one that is not within a character of UTF-8, which has four bytes at most."""
+    return next((at for at in range(end, end - 4, -1) if line[at] & 0xC0 != 0x80), end)
 
 
 class Reading:
@@ -91,7 +134,10 @@ class Reading:
         return bool(self._first_line) and (b"\n" + lines).find(b"\n" + self._first_line) >= 0
 
     def end(self) -> tuple[bytes, bool]:
-        """Return the rest, and whether SkyPilot said farewell: then the log has ended. Only then a line without an end counts."""
+        """Return the rest, and whether what comes last reads like SkyPilot's farewell; only then a line without an end counts.
+
+        Of a job that has ended it is one. A job that runs may have said so itself, as one does that launches others.
+        """
         rest = self._lines.rest()
         text = self._held + self._log_of(rest)
         if not self._has_begun:
@@ -126,3 +172,12 @@ def new_part(known: bytes, told: bytes) -> bytes | None:
     if not known or at < 0 or told.find(known, at + 1) >= 0:
         return None
     return told[at + len(known) :]
+
+
+def beginning_of(told: bytes, kept: bytes) -> int:
+    """Return from where on all that is kept is how `told` begins; its end if it does not begin so."""
+    first_line = told[: told.find(b"\n") + 1]
+    at = kept.find(first_line) if first_line else -1
+    while at >= 0 and not told.startswith(kept[at:]):
+        at = kept.find(first_line, at + 1)
+    return len(kept) if at < 0 else at

@@ -9,15 +9,19 @@ from typing import Final, Protocol
 
 from skyoperator.logs import frames
 from skyoperator.logs.metrics import COLLECTED
-from skyoperator.logs.splice import OVERLAP_BYTES, Reading, new_part
+from skyoperator.logs.splice import OVERLAP_BYTES, Reading, beginning_of, new_part
 from skyoperator.logs.types import Piece
 from skyoperator.sky.logs import LogSource, gathered, lively
 from skyoperator.sky.types import SkyPilotError, SkyPilotUnreachable
 
 FEWEST_LINES: Final = 64
-MOST_LINES: Final = 1 << 16
+MOST_LINES: Final = 1 << 18
 ANSWER_LIMIT_BYTES: Final = 8 << 20
 """What is held in memory of one answer; what is longer is streamed."""
+TAKEN_UP_BYTES: Final = 1 << 20
+"""Within so many of the last bytes the log of a launch is looked for that was sent again."""
+LONGEST_PAUSE_SECONDS: Final = 3600.0
+"""After which a log is read whole once more, however long it is."""
 
 
 class Sink(Protocol):
@@ -50,8 +54,11 @@ class StrangeLogError(SkyPilotError):
 class Upstream(Protocol):
     """Brings one log. One call at a time."""
 
-    async def look(self) -> bool:
-        """Bring what is new. Return whether that is the end. Raises SkyPilotError, StrangeLogError."""
+    async def look(self, *, is_over: bool) -> bool:
+        """Bring what is new. `is_over`: its job has ended, or what is not had now is lost; then no trouble is too much.
+
+        Return whether it reads like the end, as it may while the job runs still. Raises SkyPilotError, StrangeLogError.
+        """
 
     async def follow(self) -> bool:
         """Bring what is new, and what comes until the end of it. Return and raise as `look` does."""
@@ -66,12 +73,28 @@ class JobUpstream:
         self._job = job_id
         self._keeper = Keeper(sink)
         self._lines = FEWEST_LINES
+        self._brought_at: float | None = None
+        self._whole_again_at = float("-inf")
+        self._is_torn = False
 
-    async def look(self) -> bool:
+    async def look(self, *, is_over: bool) -> bool:
         """See `Upstream.look`.
 
         As few lines as may do are asked for: SkyPilot keeps on its own volume, for a day, all that it ever told (requests.py: log_path).
+        That is also why a log of which more comes between two looks than the last lines tell is read whole, while its job runs, only when
+        about as much has come again as there was: what SkyPilot tells then is a few times the log, however often it is looked at.
         """
+        if not self._is_torn or is_over:
+            last = await self._last_lines()
+            if last is not None:
+                return last and (not is_over or await self._is_proved())
+        if not is_over and _now() < self._whole_again_at:
+            self._is_torn = True
+            return False
+        return await self._whole()
+
+    async def _last_lines(self) -> bool | None:
+        """Bring what is new by the last lines of the log. Return whether it reads like the end; None if not all that is new is in them."""
         known = await self._keeper.end_of_known()
         while known and self._lines <= MOST_LINES:
             told = await gathered(self._stream(self._lines, follow=False), ANSWER_LIMIT_BYTES)
@@ -79,19 +102,33 @@ class JobUpstream:
                 break
             reading = Reading(frames.is_frame, from_the_beginning=False)
             text = reading.feed(told)
-            rest, has_ended = reading.end()
+            rest, reads_like_the_end = reading.end()
             new = new_part(known, text + rest)
             if new is not None:
                 await self._keeper.keep(new, reading)
-                self._lines = max(FEWEST_LINES, 2 * (known.count(b"\n") + new.count(b"\n")))
-                return has_ended and await self._is_proved()
+                self._lines = min(MOST_LINES, max(FEWEST_LINES, 2 * (known.count(b"\n") + new.count(b"\n"))))
+                self._brought_at = _now()
+                return reads_like_the_end
             self._lines *= 16
         self._lines = FEWEST_LINES
-        return await self._all(follow=False)
+        return None
+
+    async def _whole(self) -> bool:
+        before, began_at = self._keeper.size, _now()
+        reads_like_the_end = await self._all(follow=False)
+        self._is_torn = False
+        if before and self._brought_at is not None:
+            grown = self._keeper.size - before
+            self._whole_again_at = _now() + doubling_seconds(self._keeper.size, grown, began_at - self._brought_at)
+        self._brought_at = began_at
+        return reads_like_the_end
 
     async def follow(self) -> bool:
         """See `Upstream.follow`."""
-        return await self._all(follow=True)
+        try:
+            return await self._all(follow=True)
+        finally:
+            self._brought_at, self._is_torn = _now(), False
 
     async def _is_proved(self) -> bool:
         """Read the whole log once, at its end. Raises StrangeLogError if it was taken up in the wrong place.
@@ -109,6 +146,15 @@ class JobUpstream:
         return chunks if follow else lively(chunks, LOOK_SECONDS)
 
 
+def doubling_seconds(size_bytes: int, grown_bytes: int, seconds: float) -> float:
+    """Return when as much will have come again as there is, of what grew so much in so long; LONGEST_PAUSE_SECONDS at most."""
+    return min(LONGEST_PAUSE_SECONDS, seconds * size_bytes / max(grown_bytes, 1))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
 class LaunchUpstream:
     """The log of a cluster's latest launch. It is short, and has no end that could be told."""
 
@@ -117,14 +163,19 @@ class LaunchUpstream:
         self._cluster = cluster_name
         self._keeper = Keeper(sink)
 
-    async def look(self) -> bool:
+    async def look(self, *, is_over: bool = False) -> bool:  # noqa: ARG002 - an Upstream is asked so
         """See `Upstream.look`; False always. A launch that SkyPilot has forgotten is sent again: its new log comes behind the old one."""
         try:
             await self._all()
         except StrangeLogError:
-            self._keeper.begin_anew()
+            await self._keeper.take_up(await self._told())
             await self._all()
         return False
+
+    async def _told(self) -> bytes:
+        told = await gathered(self._source.launch_log(self._cluster), ANSWER_LIMIT_BYTES)
+        reading = Reading(frames.is_frame, from_the_beginning=False)
+        return reading.feed(told or b"") + reading.end()[0]
 
     async def follow(self) -> bool:
         """See `look`: SkyPilot would end to follow it where it likes (sky/server/stream_utils.py:517)."""
@@ -142,9 +193,11 @@ class Keeper:
         self._base = 0
         self._known: bytes | None = None
 
-    def begin_anew(self) -> None:
-        """Take what comes for another log, of which nothing is known."""
-        self._base, self._known = self._sink.size, b""
+    async def take_up(self, told: bytes) -> None:
+        """Take what is told for another log than the first that was kept: of it there is what was kept last, if it begins so, or nothing."""
+        offset = max(0, self._sink.size - TAKEN_UP_BYTES)
+        kept = await asyncio.to_thread(self._read_from, offset)
+        self._base, self._known = self._sink.size - len(kept) + beginning_of(told, kept), None
 
     @property
     def size(self) -> int:
@@ -158,7 +211,10 @@ class Keeper:
         return self._known
 
     def _read_end(self) -> bytes:
-        at, end = max(self._base, self._sink.size - OVERLAP_BYTES), b""
+        return self._read_from(max(self._base, self._sink.size - OVERLAP_BYTES))
+
+    def _read_from(self, at: int) -> bytes:
+        end = b""
         while at < self._sink.size:
             piece = self._sink.read(at, OVERLAP_BYTES)
             if piece.offset != at or not piece.data:

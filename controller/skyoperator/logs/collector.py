@@ -33,7 +33,7 @@ STRANGE_TIMES: Final = 3
 FOLLOW_LIMIT_BYTES: Final = 64 << 20
 """A log that is longer is looked at every AGAIN_SECONDS instead of followed: to follow is to be told all of it first."""
 EASY_BYTES: Final = ANSWER_LIMIT_BYTES // 4
-"""So much of a log may come between two looks. Where more does, the next one is sooner: beyond ANSWER_LIMIT_BYTES it takes all of the log."""
+"""So much of a log may come between two looks. Where more does, the next is sooner: beyond ANSWER_LIMIT_BYTES it takes all of the log."""
 VAIN_FACTOR: Final = 4
 """So many times as long as a look took in vain, the next one waits: a node that died takes LOOK_SECONDS of others' turn each time."""
 LINGER_SECONDS: Final = 30.0

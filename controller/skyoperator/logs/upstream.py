@@ -194,7 +194,7 @@ class Keeper:
         self._known: bytes | None = None
 
     async def take_up(self, told: bytes) -> None:
-        """Take what is told for another log than the first that was kept: of it there is what was kept last, if it begins so, or nothing."""
+        """Take what is told for another log than what was kept first: of it there is what was kept last, if it begins so, or nothing."""
         offset = max(0, self._sink.size - TAKEN_UP_BYTES)
         kept = await asyncio.to_thread(self._read_from, offset)
         self._base, self._known = self._sink.size - len(kept) + beginning_of(told, kept), None

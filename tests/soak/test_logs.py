@@ -25,6 +25,9 @@ Apply = Callable[..., Sky]
 READERS = 50
 GIBIBYTE = 1 << 30
 KEPT_BYTES = 64 << 20
+EDGE_BYTES = 16 << 10
+LINE_BYTES = 1001
+"""What `base64` makes of 750 bytes, and its line feed."""
 SMALL_VOLUME = "4Mi"
 
 
@@ -45,13 +48,14 @@ def memory_bytes() -> int:
 
 
 class Reader:
-    """Somebody who follows a log through kube-apiserver, and remembers a digest of it only."""
+    """Somebody who follows a log through kube-apiserver, and remembers a digest, the beginning and the end of it only."""
 
     def __init__(self, session: aiohttp.ClientSession, name: str) -> None:
         self.session = session
         self.name = name
         self.digest = hashlib.sha256()
         self.bytes = 0
+        self.beginning = self.end = b""
 
     async def read(self) -> None:
         server = json.loads(kubectl("config", "view", "--minify", "-o", "json"))["clusters"][0]["cluster"]["server"]
@@ -60,6 +64,8 @@ class Reader:
             async for chunk in answer.content.iter_any():
                 self.digest.update(chunk)
                 self.bytes += len(chunk)
+                self.beginning = (self.beginning + chunk)[:EDGE_BYTES]
+                self.end = (self.end + chunk)[-EDGE_BYTES:]
 
 
 def session(token: str) -> aiohttp.ClientSession:
@@ -104,7 +110,7 @@ def streams_of(forward: Forward, cluster: str) -> int:
 
 def test_a_log_of_a_gigabyte_is_kept_within_its_bound(apply: Apply, viewer: str, capsys: pytest.CaptureFixture[str]) -> None:
     began = time.monotonic()
-    run = "yes $(head -c 750 /dev/urandom | base64 -w 0) | head -c 1073741824 | nl -w 9"
+    run = f"yes $(head -c 750 /dev/urandom | base64 -w 0) | head -c {GIBIBYTE} | nl -w 9"
     this = apply("flood", task={"resources": SMALL, "run": run}, autostop={"idleMinutes": 60}, whenFinished="Keep")
     this.until("Complete", seconds=1500)
     eventually("its log was had", lambda: this.status().get("log"), seconds=1500, every_seconds=5)
@@ -113,13 +119,17 @@ def test_a_log_of_a_gigabyte_is_kept_within_its_bound(apply: Apply, viewer: str,
     pod = pod_of("logs")
     assert pod is not None
     used = kubectl("exec", "-n", RELEASE, pod["metadata"]["name"], "--", "python", "-c", SIZE).strip()
-    told_bytes = served(this.name, viewer)
+    reader = served(this.name, viewer)
+    first, last = numbers_in(reader.beginning), numbers_in(reader.end)
     with capsys.disabled():
-        memory = memory_bytes() >> 20
-        print(
-            f"\n{record}: {used} bytes on the volume, {told_bytes} served, {memory} MiB of memory, {time.monotonic() - began:.0f} s in all"
-        )
-    assert told_bytes <= KEPT_BYTES + (8 << 20)
+        memory, took = memory_bytes() >> 20, time.monotonic() - began
+        print(f"\n{record}: {used} bytes on the volume, {reader.bytes} served, {memory} MiB of memory, {took:.0f} s in all")
+    assert KEPT_BYTES // 2 < reader.bytes <= KEPT_BYTES + (8 << 20)
+    assert int(used) <= KEPT_BYTES
+    assert memory < 512
+    assert first[:3] == [1, 2, 3]
+    assert last == list(range(last[0], last[0] + len(last)))
+    assert last[-1] >= GIBIBYTE // LINE_BYTES
     assert "cut" in record["message"]
 
 
@@ -129,12 +139,17 @@ print(sum(file.stat().st_size for file in pathlib.Path("/var/lib/skyoperator/log
 """
 
 
-def served(name: str, token: str) -> int:
-    async def run() -> int:
+def numbers_in(text: bytes) -> list[int]:
+    """The numbers that nl has given the whole lines of this part of the log."""
+    return [int(number) for number in re.findall(rb"^[^\n]*\) +(\d+)\t[^\n]+\n", text, re.MULTILINE)]
+
+
+def served(name: str, token: str) -> Reader:
+    async def run() -> Reader:
         async with session(token) as own:
             reader = Reader(own, name)
             await reader.read()
-            return reader.bytes
+            return reader
 
     return asyncio.run(run())
 
@@ -166,7 +181,7 @@ def test_a_full_volume_stops_nothing_but_itself(small_volume: None, apply: Apply
     assert record["state"] == "Incomplete"
     assert "No space left" in record["message"]
     eventually("its cluster is gone", lambda: this.status()["cluster"].get("status") == "TERMINATED", seconds=90)
-    assert served(this.name, viewer) > 1 << 20, "what was kept is served"
+    assert served(this.name, viewer).bytes > 1 << 20, "what was kept is served"
     this.delete()
 
 
@@ -180,7 +195,7 @@ def test_authority_and_certificate_are_made_anew_under_running_readers(apply: Ap
         eventually("another certificate is shown", lambda: shown() != before, seconds=150, every_seconds=5)
         kubectl("wait", "--for=condition=Available", "apiservice/v1alpha1.logs.skyoperator.dev", "--timeout=30s")
         eventually("readers get through", lambda: b"line 1" in read(this.name, viewer), seconds=30)
-        assert reading.result(timeout=400) > 150 * len("line 1"), "who was reading reads to the end"
+        assert reading.result(timeout=400).bytes > 150 * len("line 1"), "who was reading reads to the end"
     after = pod_of("logs")
     assert pods is not None
     assert after is not None

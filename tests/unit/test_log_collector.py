@@ -221,6 +221,15 @@ async def test_readers_share_one_stream_and_it_ends_with_the_last_of_them(stage:
     await collector.stop()
 
 
+async def test_a_reader_from_before_the_object_was_seen_has_it_fresh_from_then_on(stage: Stage) -> None:
+    stage.pace = Pace(interval_seconds=3600)
+    collector, this = stage.collector(), with_running_job()
+    async with collector.reading(LogKey(NAMESPACE_UID, this.uid, 1, Kind.JOB)):
+        collector.saw(this, NAMESPACE_UID)
+        await until(lambda: stage.sky.following == 1)
+    await collector.stop()
+
+
 async def test_one_log_that_cannot_be_had_holds_up_no_other(stage: Stage, collector: Collector) -> None:
     stuck, this = with_running_job(), with_running_job()
     stuck = stuck.model_copy(update={"uid": "ffff", "name": "stuck"})

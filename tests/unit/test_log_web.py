@@ -360,6 +360,18 @@ class TestFollow:
             async with await asking as answer:
                 assert await answer.read() == LINES
 
+    async def test_it_looks_again_as_soon_as_something_is_heard_of_the_object_and_not_before(self) -> None:
+        logs = MemoryLogs()
+        async with running(logs, pace=Pace(look_seconds=3600)) as server, server.client() as client:
+            asking = asyncio.ensure_future(client.get(f"{LOG}?follow=true"))
+            while not logs.asked:
+                await asyncio.sleep(0.01)
+            logs.log = MemoryLog(LINES)
+            logs.changed.set()
+            async with await asking as answer:
+                assert await answer.read() == LINES
+        assert len(logs.asked) == 2
+
     async def test_it_waits_neither_longer_than_it_said_nor_for_an_object_that_is_gone(self) -> None:
         async with running(MemoryLogs(), pace=Pace(look_seconds=0.01)) as server:
             assert (await status_of(server, f"{LOG}?follow=true&waitSeconds=0"))["code"] == 404

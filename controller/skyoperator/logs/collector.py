@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -44,10 +44,38 @@ class Pace:
     at_once: int = 8
 
 
+class Readers:
+    """Those who follow one log, from before it is had until after."""
+
+    def __init__(self) -> None:
+        self.woken = asyncio.Event()
+        """Set when one comes."""
+        self.count = 0
+        self._read_at = float("-inf")
+
+    @property
+    def are_there(self) -> bool:
+        """Whether there is one, or was a moment ago."""
+        return self.count > 0 or asyncio.get_running_loop().time() - self._read_at < LINGER_SECONDS
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        """Count one for as long as this is open."""
+        self.count += 1
+        self.woken.set()
+        try:
+            yield
+        finally:
+            self.count -= 1
+            self._read_at = asyncio.get_running_loop().time()
+
+
 class Collecting:
     """One log that is being had."""
 
-    def __init__(self, key: LogKey, pull: Pull, log: StoredLog, source: LogSource, *, pace: Pace, turn: asyncio.Semaphore) -> None:
+    def __init__(
+        self, key: LogKey, pull: Pull, log: StoredLog, source: LogSource, readers: Readers, *, pace: Pace, turn: asyncio.Semaphore
+    ) -> None:
         self.key = key
         self.log = log
         self._error: SkyPilotError | None = None
@@ -56,9 +84,8 @@ class Collecting:
         self._pace = pace
         self._turn = turn
         self._upstream = _upstream(source, log, pull)
-        self._readers = 0
-        self._read_at = float("-inf")
-        self._woken = asyncio.Event()
+        self._readers = readers
+        self._woken = readers.woken
 
     def update(self, pull: Pull) -> None:
         """Take note of what has become of the object."""
@@ -70,17 +97,6 @@ class Collecting:
         """Take note that the object no longer calls for this log: what can still be had of it is had now."""
         if not self._pull.is_last_call:
             self.update(replace(self._pull, is_last_call=True, was_cut_short=self._pull.kind is Kind.JOB))
-
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[None]:
-        """While this is open, the log is kept as fresh as can be."""
-        self._readers += 1
-        self._woken.set()
-        try:
-            yield
-        finally:
-            self._readers -= 1
-            self._read_at = asyncio.get_running_loop().time()
 
     async def run(self) -> None:
         """Return once the log has ended, one way or the other."""
@@ -95,7 +111,7 @@ class Collecting:
 
     async def _look(self) -> bool:
         """Look once, or follow. Return whether the log has ended."""
-        if self._is_read and self.log.size <= FOLLOW_LIMIT_BYTES and self._pull.kind is Kind.JOB:
+        if self._readers.are_there and self.log.size <= FOLLOW_LIMIT_BYTES and self._pull.kind is Kind.JOB:
             return await self._until_woken(self._bring(self._upstream.follow))
         async with self._turn:
             return await self._bring(self._upstream.look)
@@ -128,19 +144,15 @@ class Collecting:
             await asyncio.gather(task, watch, return_exceptions=True)
 
     async def _until_unwanted(self) -> None:
-        while self._is_read and not self._pull.is_last_call:
+        while self._readers.are_there and not self._pull.is_last_call:
             self._woken.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), 1.0)
 
     async def _pause(self) -> None:
-        seconds = AGAIN_SECONDS if self._is_read else self._pace.interval_seconds
+        seconds = AGAIN_SECONDS if self._readers.are_there else self._pace.interval_seconds
         with suppress(TimeoutError):
             await asyncio.wait_for(self._woken.wait(), seconds)
-
-    @property
-    def _is_read(self) -> bool:
-        return self._readers > 0 or asyncio.get_running_loop().time() - self._read_at < LINGER_SECONDS
 
     async def _last_call(self) -> None:
         """Get all there is: as SkyPilot says itself of a job that has ended, and by one look at what says no end, or is cut short."""
@@ -200,6 +212,7 @@ class Collector:
         self._turn = asyncio.Semaphore(pace.at_once)
         self._seen: set[str] = set()
         self._collecting: dict[LogKey, Collecting] = {}
+        self._readers: dict[LogKey, Readers] = {}
         self._tasks: dict[LogKey, asyncio.Task[None]] = {}
 
     def saw(self, this: SkyCluster, namespace_uid: str) -> None:
@@ -234,16 +247,27 @@ class Collector:
     def _forget(self, key: LogKey, _task: object) -> None:
         self._collecting.pop(key, None)
         self._tasks.pop(key, None)
+        self._let_go(key)
 
     @property
     def collecting(self) -> Collection[LogKey]:
         """The logs that are being had, or were, of objects that are there."""
         return self._collecting.keys()
 
-    def reading(self, key: LogKey) -> AbstractAsyncContextManager[None]:
-        """While this is open, the log is kept as fresh as can be; nothing needs to be done for one that has ended."""
-        found = self._collecting.get(key)
-        return nullcontext() if found is None else found.reading()
+    @asynccontextmanager
+    async def reading(self, key: LogKey) -> AsyncIterator[None]:
+        """While this is open, the log is kept as fresh as can be, also if its object is first seen meanwhile."""
+        readers = self._readers.setdefault(key, Readers())
+        try:
+            with readers.one_more():
+                yield
+        finally:
+            self._let_go(key)
+
+    def _let_go(self, key: LogKey) -> None:
+        readers = self._readers.get(key)
+        if readers is not None and not readers.count and key not in self._collecting:
+            del self._readers[key]
 
     async def stop(self) -> None:
         """End all tasks; what they had is kept."""
@@ -263,7 +287,8 @@ class Collector:
         except OSError as error:
             logger.warning("The %s log of %s/%s can't be kept: %s", key.kind, this.namespace, this.name, error)
             return
-        self._collecting[key] = Collecting(key, pull, log, self._source, pace=self._pace, turn=self._turn)
+        readers = self._readers.setdefault(key, Readers())
+        self._collecting[key] = Collecting(key, pull, log, self._source, readers, pace=self._pace, turn=self._turn)
         self._tasks[key] = asyncio.create_task(self._run(Key(this.namespace, this.name, this.uid), key), name=f"log of {this.name}")
 
     async def _run(self, of: Key, key: LogKey) -> None:

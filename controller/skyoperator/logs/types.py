@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from asyncio import Event
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
@@ -118,6 +119,9 @@ class Logs(Protocol):
 
     async def find(self, wanted: Wanted) -> Log:
         """Return it. Raises NoLogError."""
+
+    def changes(self, wanted: Wanted) -> AbstractContextManager[Event]:
+        """While this is open, the event is set when `find` may answer otherwise than before."""
 
     def following(self, log: Log) -> AbstractAsyncContextManager[None]:
         """While this is open the log is kept as fresh as can be; all its readers share one stream from SkyPilot."""

@@ -12,7 +12,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from http import HTTPStatus
@@ -46,8 +46,8 @@ from skyoperator.logs.web.streaming import (
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 2.0
-"""How often a follower's log is looked for that has not begun."""
+LOOK_SECONDS: Final = 15.0
+"""How often a follower's log is looked for that has not begun, though nothing was heard of its object."""
 SHUTDOWN_SECONDS: Final = 2.0
 """Followers are cut then: they go on at their offset with the next process."""
 
@@ -82,7 +82,7 @@ async def serve(
     authenticator: Authenticator,
     authorizer: Authorizer,
     ssl_context: SSLContext,
-    is_ready: Callable[[], bool] = lambda: True,
+    is_ready: Callable[[], bool],
     host: str | None = None,
     pace: Pace | None = None,
 ) -> web.AppRunner:
@@ -212,14 +212,17 @@ class LogServer:
         """Return the log, as soon as there is one. Raises NoLogError if it has not begun in time, at once if the object is gone."""
         loop = asyncio.get_running_loop()
         until = loop.time() + reading.wait_seconds
-        while True:
-            await rights.ask_if_due()
-            try:
-                return await self._logs.find(reading.wanted)
-            except NoLogError as error:
-                if isinstance(error, NoObjectError) or loop.time() >= until:
-                    raise
-            await asyncio.sleep(min(self._pace.look_seconds, max(until - loop.time(), 0.0)))
+        with self._logs.changes(reading.wanted) as changed:
+            while True:
+                changed.clear()
+                await rights.ask_if_due()
+                try:
+                    return await self._logs.find(reading.wanted)
+                except NoLogError as error:
+                    if isinstance(error, NoObjectError) or loop.time() >= until:
+                        raise
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), min(self._pace.look_seconds, max(until - loop.time(), 0.0)))
 
     async def _send(self, request: web.Request, log: Log, reading: Reading, rights: Rights) -> web.StreamResponse:
         wanted = await range_of(log, reading, self._disk)

@@ -214,19 +214,40 @@ class Collector:
         self._collecting: dict[LogKey, Collecting] = {}
         self._readers: dict[LogKey, Readers] = {}
         self._tasks: dict[LogKey, asyncio.Task[None]] = {}
+        self._again: dict[str, asyncio.TimerHandle] = {}
 
     def saw(self, this: SkyCluster, namespace_uid: str) -> None:
-        """Have the logs that this object calls for; make an end of those of its that it calls for no more."""
+        """Have the logs that this object calls for; make an end of those of its that it calls for no more.
+
+        What the volume refuses is tried again after a while, or when the object changes.
+        """
+        self._not_again(this.uid)
+        try:
+            self._take(this, namespace_uid)
+        except OSError as error:
+            self._take_again(this, namespace_uid, error)
+
+    def _take_again(self, this: SkyCluster, namespace_uid: str, error: OSError) -> None:
+        logger.warning("The logs of SkyCluster %s/%s can't be kept now: %s", this.namespace, this.name, error)
+        self._not_again(this.uid)
+        self._again[this.uid] = asyncio.get_running_loop().call_later(self._pace.interval_seconds, self.saw, this, namespace_uid)
+
+    def _not_again(self, uid: str) -> None:
+        timer = self._again.pop(uid, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _take(self, this: SkyCluster, namespace_uid: str) -> None:
         wanted = {LogKey(namespace_uid, this.uid, pull.attempt, pull.kind): pull for pull in pulls(this)}
-        if this.uid not in self._seen:
-            self._seen.add(this.uid)
-            self._end_earlier(namespace_uid, this.uid, wanted)
         for key, pull in wanted.items():
             if key in self._collecting:
                 self._collecting[key].update(pull)
-            elif not pull.is_gone or self._store.get(key) is not None:
+            else:
                 self._begin(this, key, pull)
         self._vanish(key for key in self._collecting if key.object_uid == this.uid and key not in wanted)
+        if this.uid not in self._seen:
+            self._end_earlier(namespace_uid, this.uid, wanted)
+            self._seen.add(this.uid)
 
     def _end_earlier(self, namespace_uid: str, uid: str, wanted: Collection[LogKey]) -> None:
         """Make an end of the logs of earlier attempts that nobody collected to their ends: their clusters are gone."""
@@ -239,6 +260,7 @@ class Collector:
     def gone(self, uid: str) -> None:
         """Make an end of the logs of an object that is no more, and forget them then."""
         self._seen.discard(uid)
+        self._not_again(uid)
         keys = [key for key in self._collecting if key.object_uid == uid]
         self._vanish(keys)
         for key in keys:
@@ -271,6 +293,8 @@ class Collector:
 
     async def stop(self) -> None:
         """End all tasks; what they had is kept."""
+        for uid in list(self._again):
+            self._not_again(uid)
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -281,11 +305,13 @@ class Collector:
             self._collecting[key].vanished()
 
     def _begin(self, this: SkyCluster, key: LogKey, pull: Pull) -> None:
-        """A volume that does not answer is tried again when the object changes."""
+        """Nothing of a cluster that is gone is begun anew. A log that the volume refuses holds up no other of the object."""
         try:
+            if pull.is_gone and self._store.get(key) is None:
+                return
             log = self._store.open(key, Origin(namespace=this.namespace, name=this.name, cluster=pull.cluster_name, job=pull.job_id))
         except OSError as error:
-            logger.warning("The %s log of %s/%s can't be kept: %s", key.kind, this.namespace, this.name, error)
+            self._take_again(this, key.namespace_uid, error)
             return
         readers = self._readers.setdefault(key, Readers())
         self._collecting[key] = Collecting(key, pull, log, self._source, readers, pace=self._pace, turn=self._turn)

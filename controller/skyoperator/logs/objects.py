@@ -105,10 +105,7 @@ class Objects:
             return
         self._namespace_uids[this.uid] = namespace_uid
         self._known[this.uid] = this
-        try:
-            self._listener.saw(this, namespace_uid)
-        except OSError as error:
-            logger.warning("The logs of SkyCluster %s/%s can't be kept now: %s", this.namespace, this.name, error)
+        self._listener.saw(this, namespace_uid)
 
     def _forget(self, this: SkyCluster) -> None:
         self._known.pop(this.uid, None)

@@ -243,6 +243,7 @@ async def running(
     contexts: Contexts | None = None,
     pace: Pace | None = None,
     is_ready: bool = True,
+    max_followers: int = 512,
 ) -> AsyncIterator[Running]:
     runner = await serve(
         0,
@@ -252,6 +253,7 @@ async def running(
         authorizer=authorizer or Rights(),
         ssl_context=(contexts or server_contexts()).listening,
         is_ready=lambda: is_ready,
+        max_followers=max_followers,
         pace=pace,
     )
     try:

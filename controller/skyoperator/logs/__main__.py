@@ -95,6 +95,7 @@ async def serving(
         authorizer=AccessReviews(kube),
         ssl_context=contexts.listening,
         is_ready=is_ready,
+        max_followers=settings.max_followers,
     )
     front_proxy.hang_up = partial(hang_up, web)
     metrics = await serve_metrics(settings.metrics_port)

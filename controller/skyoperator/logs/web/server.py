@@ -27,6 +27,7 @@ from skyoperator.logs.metrics import FOLLOWERS
 from skyoperator.logs.types import ENDS_HERE, Log, Logs, NoLogError, NoObjectError, ResultLostError
 from skyoperator.logs.web import discovery, parameters, status
 from skyoperator.logs.web.access import Access, Authorizer, Subresource
+from skyoperator.logs.web.capacity import Capacity
 from skyoperator.logs.web.identity import Asker, Authenticator, User
 from skyoperator.logs.web.parameters import Reading
 from skyoperator.logs.web.rendering import Rendering
@@ -83,11 +84,12 @@ async def serve(
     authorizer: Authorizer,
     ssl_context: SSLContext,
     is_ready: Callable[[], bool],
+    max_followers: int,
     host: str | None = None,
     pace: Pace | None = None,
 ) -> web.AppRunner:
-    """Return the server, started; the caller cleans it up."""
-    server = LogServer(logs, authenticator, authorizer, pace or Pace())
+    """Return the server, started; the caller cleans it up. There are so many followers at a time, and as many other readers."""
+    server = LogServer(logs, authenticator, authorizer, pace or Pace(), max_followers)
     runner = web.AppRunner(server.app(is_ready), access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     await web.TCPSite(runner, host=host, port=port, ssl_context=ssl_context).start()
@@ -107,11 +109,13 @@ def hang_up(runner: web.AppRunner) -> None:
 class LogServer:
     """The routes."""
 
-    def __init__(self, logs: Logs, authenticator: Authenticator, authorizer: Authorizer, pace: Pace) -> None:
+    def __init__(self, logs: Logs, authenticator: Authenticator, authorizer: Authorizer, pace: Pace, max_followers: int) -> None:
         self._logs = logs
         self._authenticator = authenticator
         self._authorizer = authorizer
         self._pace = pace
+        self._followers = Capacity(max_followers, "followers")
+        self._others = Capacity(max_followers, "readers")
         self._disk = Disk()
         self._busy: set[asyncio.BaseTransport | None] = set()
 
@@ -181,7 +185,9 @@ class LogServer:
 
     async def _result(self, request: web.Request) -> web.Response:
         access = await self._admitted(request, "result")
-        body = await self._logs.result(parameters.wanted_result(access.namespace, access.name, _query(request)))
+        wanted = parameters.wanted_result(access.namespace, access.name, _query(request))
+        with self._others.one_more(request[_USER].name):
+            body = await self._logs.result(wanted)
         headers = {RESULT_SHA256: sha256(body).hexdigest(), "Cache-Control": "no-store"}
         return web.Response(body=body, content_type="application/json", headers=headers)
 
@@ -190,8 +196,9 @@ class LogServer:
         reading = parameters.reading(access.namespace, access.name, _query(request))
         rights = Rights(lambda: self._recheck(request, access), self._pace.recheck_seconds)
         if not reading.follow:
-            return await self._send(request, await self._logs.find(reading.wanted), reading, rights)
-        with FOLLOWERS.track_inprogress():
+            with self._others.one_more(request[_USER].name):
+                return await self._send(request, await self._logs.find(reading.wanted), reading, rights)
+        with self._followers.one_more(request[_USER].name), FOLLOWERS.track_inprogress():
             log = await self._found(reading, rights)
             async with self._logs.following(log):
                 return await self._send(request, log, reading, rights)

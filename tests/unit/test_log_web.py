@@ -16,7 +16,8 @@ import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from skyoperator.logs.metrics import REGISTRY, serve_metrics
+from prometheus_client import CollectorRegistry, generate_latest
+from skyoperator.logs.metrics import REGISTRY, Archived, serve_metrics
 from skyoperator.logs.types import Kind, NoLogError, NoObjectError, Piece, ResultLostError, State, Wanted
 from skyoperator.logs.web import Pace
 from skyoperator.logs.web.capacity import Capacity
@@ -491,6 +492,15 @@ class TestBounds:
             assert (await got(server, f"{LOG}?follow=true"))[0] == 200
             let_go.set()
             assert (await first)[0] == 200
+
+
+def test_the_page_for_operators_names_all_metrics() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "logs.md").read_text().partition("## Metrics")[2]
+    documented = set(re.findall(r"^\| `(skyoperator_\w+)` \|", page, flags=re.MULTILINE))
+    archived = CollectorRegistry()
+    archived.register(Archived(lambda: 0, lambda: 0))
+    told = "".join(generate_latest(registry).decode() for registry in (REGISTRY, archived))
+    assert documented == {name for name in re.findall(r"^# TYPE (\w+) ", told, flags=re.MULTILINE) if not name.endswith("_created")}
 
 
 class TestSlowReader:

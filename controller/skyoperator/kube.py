@@ -20,6 +20,7 @@ from kubernetes.aio.client.api.custom_objects_api import CustomObjectsApi
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from pydantic import ValidationError
 
 from skyoperator.api.v1alpha1 import FINALIZER, GROUP, KIND, PLURAL, VERSION, SkyCluster, SkyClusterStatus
 
@@ -162,14 +163,27 @@ class KubeApi:
         self._shown: dict[str, str] = {}
 
     async def get(self, key: Key) -> SkyCluster:  # noqa: D102
+        this = SkyCluster.from_body(await self._body(key))
+        if this.uid != key.uid:
+            raise Gone(f"{key} with uid {key.uid} is gone; another has its name")
+        return this
+
+    async def named(self, namespace: str, name: str) -> SkyCluster | None:
+        """Return the object that has this name now, or None if none has. Raises KubeError."""
+        key = Key(namespace, name, uid="")
+        try:
+            return SkyCluster.from_body(await self._body(key))
+        except Gone:
+            return None
+        except ValidationError as error:
+            raise KubeError(f"{key} is not what its CRD lets in") from error
+
+    async def _body(self, key: Key) -> Json:
         with explained("read", key):
             body = await self._api.get_namespaced_custom_object(
                 GROUP, VERSION, key.namespace, PLURAL, key.name, _request_timeout=TIMEOUT_SECONDS
             )
-        this = SkyCluster.from_body(cast("Json", body))
-        if this.uid != key.uid:
-            raise Gone(f"{key} with uid {key.uid} is gone; another has its name")
-        return this
+        return cast("Json", body)
 
     async def put_status(self, this: SkyCluster, status: SkyClusterStatus) -> SkyCluster:  # noqa: D102
         body = {**_stub(this), "spec": {"task": {}}, "status": status.as_json()}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -103,6 +103,7 @@ class MemoryLogs:
     asked: list[Wanted] = field(default_factory=list)
     followers: int = 0
     most_followers: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def find(self, wanted: Wanted) -> Log:
         self.asked.append(wanted)
@@ -111,6 +112,10 @@ class MemoryLogs:
         if self.log is None:
             raise NoLogError(f"SkyCluster {wanted.namespace}/{wanted.name} has no log yet")
         return self.log
+
+    @contextmanager
+    def changes(self, wanted: Wanted) -> Iterator[asyncio.Event]:
+        yield self.changed
 
     @asynccontextmanager
     async def following(self, log: Log) -> AsyncIterator[None]:
@@ -238,6 +243,7 @@ async def running(
     contexts: Contexts | None = None,
     pace: Pace | None = None,
     is_ready: bool = True,
+    max_followers: int = 512,
 ) -> AsyncIterator[Running]:
     runner = await serve(
         0,
@@ -247,6 +253,7 @@ async def running(
         authorizer=authorizer or Rights(),
         ssl_context=(contexts or server_contexts()).listening,
         is_ready=lambda: is_ready,
+        max_followers=max_followers,
         pace=pace,
     )
     try:

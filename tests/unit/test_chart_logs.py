@@ -73,9 +73,16 @@ class TestSettings:
     def test_it_reads_what_was_set(self) -> None:
         found = settings(
             watchNamespaces=["ml", "research"],
-            logs={"retentionDays": 3, "maxLogMiB": 8, "maxTotalMiB": 2000000, "intervalSeconds": 60, "logLevel": "debug"},
+            logs={
+                "retentionDays": 3,
+                "maxLogMiB": 8,
+                "maxTotalMiB": 2000000,
+                "intervalSeconds": 60,
+                "maxFollowers": 9,
+                "logLevel": "debug",
+            },
         )
-        assert (found.retention_days, found.interval_seconds, found.log_level) == (3, 60, "DEBUG")
+        assert (found.retention_days, found.interval_seconds, found.max_followers, found.log_level) == (3, 60, 9, "DEBUG")
         assert (found.max_log_bytes, found.max_total_bytes) == (8 * MIB, 2_000_000 * MIB)
         assert (found.namespaces, found.namespace, found.instance) == (("ml", "research"), NAMESPACE, f"{NAMESPACE}/skyoperator")
 
@@ -87,7 +94,14 @@ class TestSettings:
 
     @pytest.mark.parametrize(
         "values",
-        [{"retentionDays": 0}, {"maxLogMiB": 0}, {"intervalSeconds": 1}, {"apiService": {"enabled": "yes"}}, {"retention": 1}],
+        [
+            {"retentionDays": 0},
+            {"maxLogMiB": 0},
+            {"intervalSeconds": 1},
+            {"maxFollowers": 0},
+            {"apiService": {"enabled": "yes"}},
+            {"retention": 1},
+        ],
         ids=str,
     )
     def test_a_word_that_means_nothing_is_refused(self, values: dict[str, Any]) -> None:

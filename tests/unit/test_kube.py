@@ -31,12 +31,16 @@ class OneObject:
     )
     groups: tuple[str, ...] = (GROUP,)
     kinds: tuple[str, ...] | None = (PLURAL,)
+    is_there: bool = True
 
     def write(self, **parts: Any) -> None:
         version = str(int(self.body["metadata"]["resourceVersion"]) + 1)
         self.body = {**self.body, **parts, "metadata": {**self.body["metadata"], "resourceVersion": version}}
 
     async def get(self, request: web.Request) -> web.Response:
+        if not self.is_there:
+            status = {"kind": "Status", "reason": "NotFound", "details": {"name": "train", "group": GROUP, "kind": PLURAL}}
+            return web.json_response(status, status=404)
         return web.json_response(self.body)
 
     async def put_status(self, request: web.Request) -> web.Response:
@@ -109,3 +113,20 @@ async def test_whether_skyclusters_are_served(
 ) -> None:
     stored.groups, stored.kinds = groups, kinds
     assert await is_served(client) is expected
+
+
+async def test_a_name_is_the_object_that_has_it_now_or_nobodys(client: ApiClient) -> None:
+    kube = KubeApi(client, instance="i")
+    this = await kube.named("ml", "train")
+    assert this is not None
+    assert this.uid == UID
+
+
+async def test_a_404_of_somebody_else_does_not_say_that_there_is_no_object(client: ApiClient) -> None:
+    with pytest.raises(KubeError):
+        await KubeApi(client, instance="i").named("ml", "other")
+
+
+async def test_kube_apiservers_own_404_says_that_there_is_no_object(client: ApiClient, stored: OneObject) -> None:
+    stored.is_there = False
+    assert await KubeApi(client, instance="i").named("ml", "train") is None

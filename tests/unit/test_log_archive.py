@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ from skyoperator.logs import frames
 from skyoperator.logs.about import Origin
 from skyoperator.logs.archive import Archive
 from skyoperator.logs.collector import Collector, Pace
-from skyoperator.logs.objects import Objects
+from skyoperator.logs.objects import Objects, catch_up
 from skyoperator.logs.reporter import Reporter
 from skyoperator.logs.store import Store
 from skyoperator.logs.stored_log import Limits, StoredLog
@@ -33,9 +33,10 @@ SECONDS = 20.0
 
 @dataclass
 class Kubernetes:
-    """Namespaces, and one object's status."""
+    """Namespaces, the objects there are, and one object's status."""
 
     uids: dict[str, str] = field(default_factory=lambda: {"ml": "a1"})
+    there: dict[tuple[str, str], SkyCluster] = field(default_factory=dict)
     failures: int = 0
     this: SkyCluster | None = None
     written: list[Mapping[str, Any]] = field(default_factory=list)
@@ -45,6 +46,18 @@ class Kubernetes:
         self.asked += 1
         self._fail()
         return self.uids[name]
+
+    async def named(self, namespace: str, name: str) -> SkyCluster | None:
+        self._fail()
+        return self.there.get((namespace, name))
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Be where the watch that tells of this was."""
+        this = SkyCluster.from_body(dict(event["object"]))
+        if event["type"] == "DELETED":
+            self.there.pop((this.namespace, this.name), None)
+        else:
+            self.there[this.namespace, this.name] = this
 
     async def get(self, key: Key) -> SkyCluster:
         self._fail()
@@ -102,6 +115,7 @@ class Stage:
 
     async def happen(self, *events: dict[str, Any]) -> None:
         for each in events:
+            self.kubernetes.take(each)
             self.objects.happened(each)
         task = asyncio.create_task(self.objects.run())
         await asyncio.sleep(0.01)
@@ -184,6 +198,59 @@ async def test_the_log_of_an_earlier_attempt_is_not_passed_off_as_the_present_on
         await stage.read(job=9)
 
 
+async def test_a_name_is_never_the_predecessors_though_the_watch_has_not_told_yet(stage: Stage) -> None:
+    stage.keep("aa", 1, b"of the first\n")
+    stage.kubernetes.take(event(launched_as("bb")))
+    with pytest.raises(NoLogError, match="no job log yet") as raised:
+        await stage.read()
+    assert not isinstance(raised.value, NoObjectError), "the log may come, and a follower waits for it"
+    assert await stage.read(uid="aa") == b"of the first\n"
+    await stage.happen(event(launched_as("bb")), event(launched_as("bb"), "DELETED"))
+    stage.kubernetes.take(event(launched_as("cc")))
+    with pytest.raises(NoLogError, match="no job log yet"):
+        await stage.read()
+
+
+@pytest.mark.parametrize("wanted", [{}, {"uid": "aa"}])
+async def test_an_earlier_attempt_is_not_the_present_one_though_the_watch_has_not_told_yet(stage: Stage, wanted: dict[str, Any]) -> None:
+    stage.keep("aa", 1, b"attempt 1\n")
+    await stage.happen(event(launched_as("aa")))
+    stage.kubernetes.take(event(launched_as("aa", attempt=2)))
+    with pytest.raises(NoLogError, match="no job log of attempt 2 yet"):
+        await stage.read(**wanted)
+
+
+async def test_an_object_whose_log_outlived_a_restart_is_read_before_the_watch_tells_of_it(stage: Stage) -> None:
+    stage.keep("aa", 1, b"of the first\n")
+    stage.kubernetes.take(event(launched_as("aa")))
+    assert await stage.read() == b"of the first\n"
+
+
+async def test_an_object_that_is_gone_and_has_no_log_gets_none(stage: Stage) -> None:
+    stage.kubernetes.take(event(launched_as("bb")))
+    with pytest.raises(NoObjectError, match="with uid aa now"):
+        await stage.read(uid="aa")
+
+
+async def test_what_an_object_is_now_costs_one_question(stage: Stage) -> None:
+    stage.keep("aa", 1, b"of the first\n")
+    await stage.happen(event(launched_as("aa")))
+    stage.kubernetes.asked = 0
+    await stage.read()
+    assert stage.kubernetes.asked == 0, "the namespace of an object that is known is known"
+
+
+async def test_who_waits_is_told_of_the_very_object(stage: Stage) -> None:
+    with stage.archive.changes(Wanted("ml", "train")) as changed:
+        await stage.happen(event(launched_as("bb", name="other")))
+        assert not changed.is_set()
+        await stage.happen(event(launched_as("aa")))
+        assert changed.is_set()
+        changed.clear()
+        await stage.happen(event(launched_as("aa"), "DELETED"))
+        assert changed.is_set()
+
+
 async def test_what_a_job_returned_is_read_by_name(stage: Stage) -> None:
     log = stage.keep("aa", 1, b"working\n")
     for line in frames.encode(b'{"loss": 0.5}', "abcdefgh"):
@@ -207,8 +274,51 @@ async def test_each_event_is_taken_in_order_and_each_namespace_asked_once_for_an
     assert kubernetes.asked == 2
     objects.forget(objects.uids() - {"bb"})
     assert listener.said[3:] == [("aa", "gone")]
-    assert objects.named("ml", "train") is None
+    assert objects.uids() == {"bb"}
     task.cancel()
+
+
+async def test_one_whose_name_was_taken_while_nobody_watched_is_forgotten(stage: Stage) -> None:
+    await stage.happen(event(launched_as("aa")), event(launched_as("bb")))
+    stage.objects.forget(stage.objects.uids() - {"bb"})
+    assert stage.objects.uids() == {"bb"}
+    assert stage.objects.namespace_uid_of("aa") is None
+
+
+async def test_all_that_there_was_at_the_start_is_met(stage: Stage) -> None:
+    """One that is not what its CRD lets in, or whose namespace is gone, is met too: it is waited for no longer."""
+    meeting = asyncio.create_task(stage.objects.met(frozenset({"aa", "bb"})))
+    await stage.happen(event(launched_as("aa")))
+    assert not meeting.done()
+    stage.objects.happened({"type": "ADDED", "object": {**body(launched_as("bb", name="other")), "spec": 7}})
+    await stage.happen()
+    await asyncio.wait_for(meeting, SECONDS)
+
+
+async def test_the_process_is_ready_once_what_there_was_is_met_or_gone(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skyoperator.logs.objects.LIST_AGAIN_SECONDS", 0.01)
+    lists: Iterator[KubeError | frozenset[str]] = iter([KubeError("kube-apiserver is away"), frozenset({"aa", "gone"})])
+
+    async def uids() -> frozenset[str]:
+        found = next(lists, frozenset({"aa", "new"}))
+        if isinstance(found, KubeError):
+            raise found
+        return found
+
+    catching_up = asyncio.create_task(catch_up(stage.objects, uids))
+    await asyncio.sleep(0.1)
+    assert not catching_up.done()
+    await stage.happen(event(launched_as("aa")))
+    await asyncio.wait_for(catching_up, SECONDS)
+
+
+async def test_what_can_not_be_listed_holds_up_the_rest_for_a_while_only(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skyoperator.logs.objects.CATCH_UP_SECONDS", 0.05)
+
+    async def uids() -> frozenset[str]:
+        raise KubeError("no right to list")
+
+    await asyncio.wait_for(catch_up(stage.objects, uids), SECONDS)
 
 
 @pytest.fixture
@@ -271,5 +381,6 @@ async def test_a_namespace_that_was_made_anew_unseen_has_none_of_its_predecessor
     stage.keep("aa", 1, b"of the first\n")
     await stage.happen(event(launched_as("aa")))
     stage.kubernetes.uids["ml"] = "b2"
+    stage.kubernetes.there.clear()
     with pytest.raises(NoLogError):
         await stage.read()

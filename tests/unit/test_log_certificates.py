@@ -289,6 +289,13 @@ class TestKeeper:
         await ours.step()
         assert cluster.api_service["spec"]["caBundle"] == b64encode(cluster.stored.bundle).decode()
 
+    async def test_one_place_that_is_missing_keeps_the_authority_from_no_other(self, caplog: pytest.LogCaptureFixture) -> None:
+        cluster = Cluster()
+        del cluster.objects[CONFIG_MAP]
+        assert await keeper(cluster, Shown(), Clock()).step() == 10.0
+        assert cluster.api_service["spec"]["caBundle"] == b64encode(cluster.stored.bundle).decode()
+        assert "ConfigMap sky/ca" in caplog.text
+
     async def test_an_api_service_of_somebody_else_is_left_alone(self, caplog: pytest.LogCaptureFixture) -> None:
         cluster, shown = Cluster(), Shown()
         cluster.api_service["spec"]["service"]["namespace"] = "other"

@@ -235,6 +235,15 @@ async def test_readers_share_one_stream_and_it_ends_with_the_last_of_them(stage:
     await collector.stop()
 
 
+async def test_a_reader_from_before_the_object_was_seen_has_it_fresh_from_then_on(stage: Stage) -> None:
+    stage.pace = Pace(interval_seconds=3600)
+    collector, this = stage.collector(), with_running_job()
+    async with collector.reading(LogKey(NAMESPACE_UID, this.uid, 1, Kind.JOB)):
+        collector.saw(this, NAMESPACE_UID)
+        await until(lambda: stage.sky.following == 1)
+    await collector.stop()
+
+
 async def test_one_log_that_cannot_be_had_holds_up_no_other(stage: Stage, collector: Collector) -> None:
     stuck, this = named(with_running_job(), "stuck"), with_ended_job()
     stage.sky.error = SkyPilotUnreachable("away")
@@ -362,6 +371,42 @@ async def test_a_volume_that_does_not_answer_is_tried_again(stage: Stage, collec
     assert not collector.collecting
     collector.saw(this, NAMESPACE_UID)
     await until(lambda: stage.data(this) == HEAD)
+
+
+@pytest.mark.parametrize("what", ["open", "logs_of"])
+async def test_a_finished_object_need_not_change_for_its_log_to_be_tried_again(
+    stage: Stage, collector: Collector, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    this = after(with_running_job(), with_job(JobStatus.SUCCEEDED))
+    stage.sky.ended = True
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, what, dead)
+        collector.saw(this, NAMESPACE_UID)
+        assert not stage.told
+    await until(lambda: stage.told)
+    assert stage.data(this) == HEAD
+
+
+async def test_an_earlier_attempt_that_can_not_be_read_does_not_hold_up_the_present_one(
+    stage: Stage, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    this = with_running_job()
+    monkeypatch.setattr(Store, "logs_of", dead)
+    collector.saw(this, NAMESPACE_UID)
+    await until(lambda: stage.data(this) == HEAD)
+
+
+async def test_a_log_that_could_not_be_kept_is_not_tried_for_an_object_that_is_gone(
+    stage: Stage, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, other = with_running_job(), with_running_job().model_copy(update={"uid": "ffff", "name": "other"})
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, "open", dead)
+        for this in (gone, other):
+            collector.saw(this, NAMESPACE_UID)
+    collector.gone(gone.uid)
+    await until(lambda: collector.collecting)
+    assert {key.object_uid for key in collector.collecting} == {other.uid}
 
 
 def dead(*_: object) -> StoredLog:

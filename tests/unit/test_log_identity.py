@@ -445,6 +445,40 @@ class TestRemembered:
         first.cancel()
         assert await second
 
+    async def test_the_unknown_are_asked_about_a_few_at_a_time_and_hold_up_nobody_who_is_known(self) -> None:
+        clock = Clock()
+        remembered: Remembered[bool] = Remembered(at_once=3, clock=clock)
+        asking, answered = 0, asyncio.Event()
+
+        async def yes() -> bool:
+            return True
+
+        async def slow() -> bool:
+            nonlocal asking
+            asking += 1
+            await answered.wait()
+            return False
+
+        assert await remembered.get("known", yes)
+        flood = [asyncio.ensure_future(remembered.get(number, slow)) for number in range(50)]
+        clock.now = 11.0
+        assert await asyncio.wait_for(remembered.get("known", yes), 10)
+        assert asking == 3
+        answered.set()
+        assert await asyncio.gather(*flood) == [False] * 50
+
+    async def test_a_flood_of_the_unknown_lets_nobody_be_forgotten_who_is_known(self) -> None:
+        remembered: Remembered[bool] = Remembered(most=3)
+        asked: list[object] = []
+
+        async def ask(key: object) -> bool:
+            asked.append(key)
+            return key == "known"
+
+        for key in ("known", 0, 1, 2, 3, "known", 3, 0):
+            await remembered.get(key, lambda key=key: ask(key))  # type: ignore[misc]
+        assert asked == ["known", 0, 1, 2, 3, 0]
+
     async def test_it_holds_so_many_and_no_more(self) -> None:
         remembered: Remembered[bool] = Remembered(most=3)
         asked: list[int] = []

@@ -28,7 +28,9 @@ def test_what_is_missing_is_named(name: str) -> None:
         settings(**{name: ""})
 
 
-@pytest.mark.parametrize("name", ["LOGS_RETENTION_DAYS", "LOGS_MAX_LOG_MIB", "LOGS_MAX_TOTAL_MIB", "LOGS_INTERVAL_SECONDS"])
+@pytest.mark.parametrize(
+    "name", ["LOGS_RETENTION_DAYS", "LOGS_MAX_LOG_MIB", "LOGS_MAX_TOTAL_MIB", "LOGS_INTERVAL_SECONDS", "LOGS_MAX_FOLLOWERS"]
+)
 @pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", "²"])
 def test_bounds_are_numbers_above_zero(name: str, text: str) -> None:
     with pytest.raises(SettingsError, match=f"{PREFIX}{name} must be .* not '{text}'"):

@@ -7,7 +7,7 @@ import json
 import re
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from skyoperator.logs.metrics import REGISTRY, serve_metrics
+from prometheus_client import CollectorRegistry, generate_latest
+from skyoperator.logs.metrics import REGISTRY, Archived, serve_metrics
 from skyoperator.logs.types import Kind, NoLogError, NoObjectError, Piece, ResultLostError, State, Wanted
 from skyoperator.logs.web import Pace
+from skyoperator.logs.web.capacity import Capacity
 from skyoperator.logs.web.parameters import reading
 from skyoperator.logs.web.rendering import OneNode, Plain, Rendering
 from skyoperator.logs.web.status import RefusedError, UnavailableError
@@ -360,6 +362,18 @@ class TestFollow:
             async with await asking as answer:
                 assert await answer.read() == LINES
 
+    async def test_it_looks_again_as_soon_as_something_is_heard_of_the_object_and_not_before(self) -> None:
+        logs = MemoryLogs()
+        async with running(logs, pace=Pace(look_seconds=3600)) as server, server.client() as client:
+            asking = asyncio.ensure_future(client.get(f"{LOG}?follow=true"))
+            while not logs.asked:
+                await asyncio.sleep(0.01)
+            logs.log = MemoryLog(LINES)
+            logs.changed.set()
+            async with await asking as answer:
+                assert await answer.read() == LINES
+        assert len(logs.asked) == 2
+
     async def test_it_waits_neither_longer_than_it_said_nor_for_an_object_that_is_gone(self) -> None:
         async with running(MemoryLogs(), pace=Pace(look_seconds=0.01)) as server:
             assert (await status_of(server, f"{LOG}?follow=true&waitSeconds=0"))["code"] == 404
@@ -415,6 +429,78 @@ async def followers() -> float:
     finally:
         await runner.cleanup()
     return REGISTRY.get_sample_value("skyoperator_log_followers") or 0.0
+
+
+class TestBounds:
+    """Four at a time, so one for each user."""
+
+    async def test_who_follows_one_too_many_is_told_to_come_again(self) -> None:
+        log = MemoryLog(b"one\n", state=State.LIVE)
+        async with running(MemoryLogs(log), max_followers=4) as server, server.client() as client:
+            async with client.get(f"{LOG}?follow=true") as first:
+                assert await first.content.readline() == b"one\n"
+                async with client.get(f"{LOG}?follow=true") as second:
+                    assert (second.status, second.headers["Retry-After"]) == (429, "5")
+                    refused = await second.json()
+                assert (await status_of(server, f"{LOG}?follow=true&tail=1"))["code"] == 400, "what is asked for is judged first"
+                assert (await got(server, LOG))[0] == 200, "who reads and goes is not held up by who stays"
+                log.append(b"two\n", State.COMPLETE)
+                await first.read()
+            assert (await got(server, f"{LOG}?follow=true"))[0] == 200
+        assert (refused["code"], refused["reason"], refused["details"]["retryAfterSeconds"]) == (429, "TooManyRequests", 5)
+        assert "jane" in refused["message"]
+
+    async def test_those_who_wait_count_too(self) -> None:
+        logs = MemoryLogs()
+        async with running(logs, max_followers=4) as server, server.client() as client:
+            waiting = asyncio.ensure_future(client.get(f"{LOG}?follow=true"))
+            while not logs.asked:
+                await asyncio.sleep(0.01)
+            assert (await status_of(server, f"{LOG}?follow=true"))["code"] == 429
+            waiting.cancel()
+            with suppress(asyncio.CancelledError):
+                await waiting
+
+    async def test_all_together_have_a_bound_and_no_user_all_of_it(self) -> None:
+        capacity = Capacity(8, "followers")
+        with ExitStack() as stack:
+            for user in ("ann", "ann", "bob", "bob", "eve", "eve"):
+                stack.enter_context(capacity.one_more(user))
+            with pytest.raises(RefusedError, match=r"2 followers .* ann"), capacity.one_more("ann"):
+                raise AssertionError
+            for user in ("joe", "kim"):
+                stack.enter_context(capacity.one_more(user))
+            with pytest.raises(RefusedError, match="8 followers"), capacity.one_more("lee"):
+                raise AssertionError
+        with capacity.one_more("ann"), capacity.one_more("lee"):
+            pass
+
+    async def test_results_and_pieces_have_a_bound_of_their_own(self) -> None:
+        stuck, let_go = MemoryLogs(MemoryLog(LINES), result_json=b"1"), asyncio.Event()
+
+        async def slow(wanted: Wanted) -> bytes:
+            stuck.asked.append(wanted)
+            await let_go.wait()
+            return b"1"
+
+        stuck.result = slow  # type: ignore[method-assign]
+        async with running(stuck, max_followers=4) as server:
+            first = asyncio.ensure_future(got(server, RESULT))
+            while not stuck.asked:
+                await asyncio.sleep(0.01)
+            assert (await got(server, LOG))[0] == 429
+            assert (await got(server, f"{LOG}?follow=true"))[0] == 200
+            let_go.set()
+            assert (await first)[0] == 200
+
+
+def test_the_page_for_operators_names_all_metrics() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "logs.md").read_text().partition("## Metrics")[2]
+    documented = set(re.findall(r"^\| `(skyoperator_\w+)` \|", page, flags=re.MULTILINE))
+    archived = CollectorRegistry()
+    archived.register(Archived(lambda: 0, lambda: 0))
+    told = "".join(generate_latest(registry).decode() for registry in (REGISTRY, archived))
+    assert documented == {name for name in re.findall(r"^# TYPE (\w+) ", told, flags=re.MULTILINE) if not name.endswith("_created")}
 
 
 class TestSlowReader:

@@ -366,7 +366,7 @@ class JobRecord(_Model):
     unknown_since: Time | None = None
     """Since when SkyPilot has not been able to tell how it fares."""
     log: str | None = None
-    """Where its log is read, live and afterwards: a path of the Kubernetes API."""
+    """Where its log is read, live and afterwards: a path of the log service, and of the Kubernetes API where it has an APIService."""
     result: ResultRecord | None = None
     """What it returned, if it returned a value."""
 
@@ -383,7 +383,7 @@ class ResultRecord(_Model):
 
 
 class LogRecord(_Model):
-    """What was kept of the last attempt's log; written by the log process, once the log has ended."""
+    """What was kept of the last attempt's log; written by the log process once the log has ended, and not again."""
 
     attempt: int = Field(ge=1)
     """Which launch it is of."""
@@ -430,7 +430,7 @@ class SkyClusterStatus(_Model):
     job: JobRecord | None = None
     """The job, once there is one."""
     log: LogRecord | None = None
-    """What was kept of its log."""
+    """What was kept of its log when that had ended. Its bytes may have gone since, to make room: who reads the log is told."""
     failures: FailuresRecord | None = None
     """What went wrong, if anything did."""
     start_time: Time | None = None

@@ -136,7 +136,7 @@ class _Following:
         return end if isinstance(end, Again) else None
 
     def _is_other_job(self) -> bool:
-        """Return whether it is not the object's own job: of others the object says nothing, and their log is all there is."""
+        """Return whether it is an earlier launch's job: of that the object says nothing, and its log is all there is."""
         return self._options.job is not None and self._options.job != at(self._kube.get(self._options.name), "status.job.id")
 
     def _not_there(self, error: StatusError, followed: Followed) -> None:

@@ -87,7 +87,7 @@ def cli(ctx: click.Context, /, kubeconfig: str | None, context: str | None, name
 @click.argument("name", shell_complete=complete_names)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended; exit with 0 if it succeeded, 1 if it failed.")
 @click.option("--tail", "tail_lines", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines.")
-@click.option("--job", type=click.IntRange(min=1), metavar="ID", help="Another job of the cluster, by its number in the queue.")
+@click.option("--job", type=click.IntRange(min=1), metavar="ID", help="The launch whose job has this number in SkyPilot's queue.")
 @click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="An earlier launch; by default the latest.")
 @click.option("--previous", is_flag=True, help="The launch before the latest.")
 @click.option("--provision", is_flag=True, help="SkyPilot's log of the launch, not the job's.")

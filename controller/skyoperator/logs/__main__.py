@@ -26,7 +26,7 @@ from skyoperator.logs.certificate_keeper import BundleApiService, BundleConfigMa
 from skyoperator.logs.certificates import Lifetimes, names_of
 from skyoperator.logs.collector import Collector, Pace
 from skyoperator.logs.metrics import REGISTRY, Archived, serve_metrics
-from skyoperator.logs.objects import Objects
+from skyoperator.logs.objects import Objects, catch_up
 from skyoperator.logs.reporter import Reporter
 from skyoperator.logs.settings import LogSettings
 from skyoperator.logs.store import Store
@@ -56,9 +56,12 @@ async def run(settings: LogSettings) -> None:
         collector = Collector(source, store, Reporter(kube).report, Pace(interval_seconds=settings.interval_seconds))
         objects = Objects(kube, collector)
         REGISTRY.register(Archived(lambda: store.used_bytes, lambda: store.failures))
-        async with serving(settings, kube, client, Archive(store, objects, collector, kube)) as beside:
+        list_uids = partial(uids, client, settings.namespaces)
+        catching_up = asyncio.create_task(catch_up(objects, list_uids))
+        archive = Archive(store, objects, collector, kube)
+        async with serving(settings, kube, client, archive, is_ready=catching_up.done) as beside:
             watching = handlers.watch(objects.happened, namespaces=settings.namespaces, is_served=partial(is_served, client))
-            sweeping = sweep(store, objects, partial(uids, client, settings.namespaces))
+            sweeping = sweep(store, objects, list_uids)
             await until_one_ends(watching, objects.run(), sweeping, *beside, then=collector.stop)
 
 
@@ -74,7 +77,7 @@ async def log_client(settings: LogSettings, kube: KubeApi) -> AsyncIterator[LogC
 
 @asynccontextmanager
 async def serving(
-    settings: LogSettings, kube: KubeApi, client: ApiClient, archive: Archive
+    settings: LogSettings, kube: KubeApi, client: ApiClient, archive: Archive, *, is_ready: Callable[[], bool]
 ) -> AsyncIterator[Sequence[Awaitable[NoReturn]]]:
     """Serve the logs; yield what is to be run beside that."""
     contexts = Contexts()
@@ -86,7 +89,13 @@ async def serving(
         await front_proxy.step()
     doors = FirstOf(front_door, BearerDoor(kube))
     web = await serve(
-        settings.https_port, logs=archive, authenticator=doors, authorizer=AccessReviews(kube), ssl_context=contexts.listening
+        settings.https_port,
+        logs=archive,
+        authenticator=doors,
+        authorizer=AccessReviews(kube),
+        ssl_context=contexts.listening,
+        is_ready=is_ready,
+        max_followers=settings.max_followers,
     )
     front_proxy.hang_up = partial(hang_up, web)
     metrics = await serve_metrics(settings.metrics_port)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Protocol
 
+from skyoperator.api.v1alpha1 import SkyCluster
 from skyoperator.logs.collector import Collector
 from skyoperator.logs.objects import Namespaces, Objects
 from skyoperator.logs.store import Store
@@ -23,18 +26,29 @@ class Owner:
     """The latest one of an object that is there; None for one that is gone: then the latest of which there is a log."""
 
 
+class Names(Namespaces, Protocol):
+    """The part of KubeApi that is needed here."""
+
+    async def named(self, namespace: str, name: str) -> SkyCluster | None:
+        """Return the object that has this name now, or None if none has. Raises KubeError."""
+
+
 class Archive:
     """`Logs`, out of what is kept."""
 
-    def __init__(self, store: Store, objects: Objects, collector: Collector, namespaces: Namespaces) -> None:
+    def __init__(self, store: Store, objects: Objects, collector: Collector, names: Names) -> None:
         self._store = store
         self._objects = objects
         self._collector = collector
-        self._namespaces = namespaces
+        self._names = names
 
     async def find(self, wanted: Wanted) -> Log:
-        """See `Logs.find`. Raises KubeError too, where the namespace has to be looked up."""
+        """See `Logs.find`. Raises KubeError too: what a name means is kube-apiserver's to say."""
         return await self._found(wanted)
+
+    def changes(self, wanted: Wanted) -> AbstractContextManager[asyncio.Event]:
+        """See `Logs.changes`."""
+        return self._objects.changes(wanted.namespace, wanted.name)
 
     def following(self, log: Log) -> AbstractAsyncContextManager[None]:
         """See `Logs.following`."""
@@ -56,19 +70,32 @@ class Archive:
         return log
 
     async def _owner(self, wanted: Wanted) -> Owner:
-        named = self._objects.named(wanted.namespace, wanted.name)
-        namespace_uid = await self._namespaces.namespace_uid(wanted.namespace) or ""
-        if named is not None and wanted.uid in {None, named[0].uid} and named[1] == namespace_uid:
-            this = named[0]
+        """Ask each time: the watch tells late of an object that took a name, and of an attempt that was begun."""
+        this = await self._names.named(wanted.namespace, wanted.name)
+        if this is not None and wanted.uid in {None, this.uid}:
+            namespace_uid = self._objects.namespace_uid_of(this.uid) or await self._namespace_uid(wanted)
             return Owner(namespace_uid, this.uid, this.status.launch.attempt if this.status.launch else 0)
+        namespace_uid = await self._namespace_uid(wanted)
         uid = wanted.uid or await asyncio.to_thread(self._store.find_by_name, namespace_uid, wanted.name)
         if uid is None:
             raise NoObjectError(f"There is no SkyCluster {wanted.namespace}/{wanted.name}, nor is a log kept of one that was.")
         return Owner(namespace_uid, uid, None)
 
+    async def _namespace_uid(self, wanted: Wanted) -> str:
+        return await self._names.namespace_uid(wanted.namespace) or ""
+
 
 def chosen(wanted: Wanted, owner: Owner, jobs: dict[LogKey, int | None]) -> LogKey:
-    """Return which of an object's logs is asked for; `jobs` has the job of each of them. Raises NoLogError."""
+    """Return which of an object's logs is asked for; `jobs` has the job of each of them. Raises NoLogError, NoObjectError if it is gone."""
+    try:
+        return _among(wanted, owner, jobs)
+    except NoLogError as error:
+        if owner.attempt is not None:
+            raise
+        raise NoObjectError(_gone(wanted, owner, jobs)) from error
+
+
+def _among(wanted: Wanted, owner: Owner, jobs: dict[LogKey, int | None]) -> LogKey:
     attempts = {key.attempt: key for key in jobs if wanted.job is None or jobs[key] == wanted.job}
     if wanted.attempt is not None:
         return _of_attempt(wanted, attempts, wanted.attempt)
@@ -93,6 +120,14 @@ def _of_attempt(wanted: Wanted, attempts: dict[int, LogKey], attempt: int) -> Lo
     there = ", ".join(map(str, sorted(attempts)))
     raise NoLogError(
         f"SkyCluster {what} has no {wanted.kind} log of attempt {attempt or 'before'} yet; of these it has: {there} (attempt=N)."
+    )
+
+
+def _gone(wanted: Wanted, owner: Owner, jobs: Iterable[LogKey]) -> str:
+    there = ", ".join(str(key.attempt) for key in jobs) or "none"
+    return (
+        f"There is no SkyCluster {wanted.namespace}/{wanted.name} with uid {owner.uid} now, and of the one that was no such "
+        f"{wanted.kind} log is kept; attempts with one: {there}."
     )
 
 

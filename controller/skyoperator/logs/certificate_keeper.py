@@ -164,13 +164,8 @@ class CertificateKeeper:
         return min(max((due_at(identity, self._lifetimes) - self._clock()).total_seconds(), 0.1), LOOK_SECONDS)
 
     async def _publish(self, bundle: bytes) -> bool:
-        try:
-            for place in self._published:
-                await place.publish(bundle)
-        except KubeError as error:
-            logger.warning("%s", error)
-            return False
-        return True
+        """Return whether all places have it; one that is broken keeps it from no other."""
+        return all([await _is_published(place, bundle) for place in self._published])
 
     def _show(self, identity: Identity) -> None:
         if self._shown is None or self._shown.certificate != identity.certificate:
@@ -187,6 +182,15 @@ class CertificateKeeper:
                 logger.warning("%s", error)
                 seconds = RETRY_SECONDS
             await asyncio.sleep(seconds)
+
+
+async def _is_published(place: Published, bundle: bytes) -> bool:
+    try:
+        await place.publish(bundle)
+    except KubeError as error:
+        logger.warning("%s", error)
+        return False
+    return True
 
 
 @contextmanager

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -66,10 +66,36 @@ def seconds_to_next(seconds: float, *, grown_bytes: int, vain_seconds: float) ->
     return max(min(seconds, sooner_seconds), VAIN_FACTOR * vain_seconds)
 
 
+class Readers:
+    """Those who follow one log, from before it is had until after."""
+
+    def __init__(self) -> None:
+        self.woken = asyncio.Event()
+        """Set when one comes."""
+        self.count = 0
+        self._read_at = float("-inf")
+
+    @property
+    def are_there(self) -> bool:
+        """Whether there is one, or was a moment ago."""
+        return self.count > 0 or _now() - self._read_at < LINGER_SECONDS
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        """Count one for as long as this is open."""
+        self.count += 1
+        self.woken.set()
+        try:
+            yield
+        finally:
+            self.count -= 1
+            self._read_at = _now()
+
+
 class Collecting:
     """One log that is being had."""
 
-    def __init__(self, key: LogKey, pull: Pull, log: StoredLog, source: LogSource, *, pace: Pace, turns: Turns) -> None:
+    def __init__(self, key: LogKey, pull: Pull, log: StoredLog, source: LogSource, readers: Readers, *, pace: Pace, turns: Turns) -> None:
         self.key = key
         self.log = log
         self._error: SkyPilotError | None = None
@@ -79,9 +105,8 @@ class Collecting:
         self._pace = pace
         self._turns = turns
         self._upstream = _upstream(source, log, pull)
-        self._readers = 0
-        self._read_at = float("-inf")
-        self._woken = asyncio.Event()
+        self._readers = readers
+        self._woken = readers.woken
 
     def update(self, pull: Pull) -> None:
         """Take note of what has become of the object."""
@@ -94,17 +119,6 @@ class Collecting:
         if not self._pull.is_last_call:
             self.update(replace(self._pull, is_last_call=True, was_cut_short=self._pull.kind is Kind.JOB))
 
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[None]:
-        """While this is open, the log is kept as fresh as can be."""
-        self._readers += 1
-        self._woken.set()
-        try:
-            yield
-        finally:
-            self._readers -= 1
-            self._read_at = _now()
-
     async def run(self) -> None:
         """Return once the log has ended, one way or the other."""
         while self.log.state is State.LIVE:
@@ -113,13 +127,18 @@ class Collecting:
                 await self._last_call()
             else:
                 before = self.log.size
-                is_urgent = not await self._look() and self._is_read
+                is_urgent = not await self._look() and self._readers.are_there
                 seconds = AGAIN_SECONDS if is_urgent else self._pace.interval_seconds
                 await self._pause(seconds_to_next(seconds, grown_bytes=self.log.size - before, vain_seconds=self._vain_seconds))
 
     async def _look(self) -> bool:
         """Look once, or follow. Return whether it reads like the end: whether it is one is the object's to say."""
-        if self._is_read and self.log.size <= FOLLOW_LIMIT_BYTES and self._pull.kind is Kind.JOB and not self._turns.follow.locked():
+        if (
+            self._readers.are_there
+            and self.log.size <= FOLLOW_LIMIT_BYTES
+            and self._pull.kind is Kind.JOB
+            and not self._turns.follow.locked()
+        ):
             async with self._turns.follow:
                 return await self._until_woken(self._bring(self._upstream.follow))
         async with self._turns.look:
@@ -156,7 +175,7 @@ class Collecting:
             await asyncio.gather(task, watch, return_exceptions=True)
 
     async def _until_unwanted(self) -> None:
-        while self._is_read and not self._pull.is_last_call:
+        while self._readers.are_there and not self._pull.is_last_call:
             self._woken.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), 1.0)
@@ -164,10 +183,6 @@ class Collecting:
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._woken.wait(), seconds)
-
-    @property
-    def _is_read(self) -> bool:
-        return self._readers > 0 or _now() - self._read_at < LINGER_SECONDS
 
     async def _last_call(self) -> None:
         """Get all there is: as SkyPilot says itself of a job that has ended, and by one look at what says no end, or is cut short."""
@@ -233,20 +248,42 @@ class Collector:
         self._turns = Turns(pace)
         self._seen: set[str] = set()
         self._collecting: dict[LogKey, Collecting] = {}
+        self._readers: dict[LogKey, Readers] = {}
         self._tasks: dict[LogKey, asyncio.Task[None]] = {}
+        self._again: dict[str, asyncio.TimerHandle] = {}
 
     def saw(self, this: SkyCluster, namespace_uid: str) -> None:
-        """Have the logs that this object calls for; make an end of those of its that it calls for no more."""
+        """Have the logs that this object calls for; make an end of those of its that it calls for no more.
+
+        What the volume refuses is tried again after a while, or when the object changes.
+        """
+        self._not_again(this.uid)
+        try:
+            self._take(this, namespace_uid)
+        except OSError as error:
+            self._take_again(this, namespace_uid, error)
+
+    def _take_again(self, this: SkyCluster, namespace_uid: str, error: OSError) -> None:
+        logger.warning("The logs of SkyCluster %s/%s can't be kept now: %s", this.namespace, this.name, error)
+        self._not_again(this.uid)
+        self._again[this.uid] = asyncio.get_running_loop().call_later(self._pace.interval_seconds, self.saw, this, namespace_uid)
+
+    def _not_again(self, uid: str) -> None:
+        timer = self._again.pop(uid, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _take(self, this: SkyCluster, namespace_uid: str) -> None:
         wanted = {LogKey(namespace_uid, this.uid, pull.attempt, pull.kind): pull for pull in pulls(this)}
-        if this.uid not in self._seen:
-            self._seen.add(this.uid)
-            self._end_earlier(namespace_uid, this.uid, wanted)
         for key, pull in wanted.items():
             if key in self._collecting:
                 self._collecting[key].update(pull)
-            elif not pull.is_gone or self._store.get(key) is not None:
+            else:
                 self._begin(this, key, pull)
         self._vanish(key for key in self._collecting if key.object_uid == this.uid and key not in wanted)
+        if this.uid not in self._seen:
+            self._end_earlier(namespace_uid, this.uid, wanted)
+            self._seen.add(this.uid)
 
     def _end_earlier(self, namespace_uid: str, uid: str, wanted: Collection[LogKey]) -> None:
         """Make an end of the logs of earlier attempts that nobody collected to their ends: their clusters are gone."""
@@ -259,6 +296,7 @@ class Collector:
     def gone(self, uid: str) -> None:
         """Make an end of the logs of an object that is no more, and forget them then."""
         self._seen.discard(uid)
+        self._not_again(uid)
         keys = [key for key in self._collecting if key.object_uid == uid]
         self._vanish(keys)
         for key in keys:
@@ -267,19 +305,32 @@ class Collector:
     def _forget(self, key: LogKey, _task: object) -> None:
         self._collecting.pop(key, None)
         self._tasks.pop(key, None)
+        self._let_go(key)
 
     @property
     def collecting(self) -> Collection[LogKey]:
         """The logs that are being had, or were, of objects that are there."""
         return self._collecting.keys()
 
-    def reading(self, key: LogKey) -> AbstractAsyncContextManager[None]:
-        """While this is open, the log is kept as fresh as can be; nothing needs to be done for one that has ended."""
-        found = self._collecting.get(key)
-        return nullcontext() if found is None else found.reading()
+    @asynccontextmanager
+    async def reading(self, key: LogKey) -> AsyncIterator[None]:
+        """While this is open, the log is kept as fresh as can be, also if its object is first seen meanwhile."""
+        readers = self._readers.setdefault(key, Readers())
+        try:
+            with readers.one_more():
+                yield
+        finally:
+            self._let_go(key)
+
+    def _let_go(self, key: LogKey) -> None:
+        readers = self._readers.get(key)
+        if readers is not None and not readers.count and key not in self._collecting:
+            del self._readers[key]
 
     async def stop(self) -> None:
         """End all tasks; what they had is kept."""
+        for uid in list(self._again):
+            self._not_again(uid)
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -290,13 +341,16 @@ class Collector:
             self._collecting[key].vanished()
 
     def _begin(self, this: SkyCluster, key: LogKey, pull: Pull) -> None:
-        """A volume that does not answer is tried again when the object changes."""
+        """Nothing of a cluster that is gone is begun anew. A log that the volume refuses holds up no other of the object."""
         try:
+            if pull.is_gone and self._store.get(key) is None:
+                return
             log = self._store.open(key, Origin(namespace=this.namespace, name=this.name, cluster=pull.cluster_name, job=pull.job_id))
         except OSError as error:
-            logger.warning("The %s log of %s/%s can't be kept: %s", key.kind, this.namespace, this.name, error)
+            self._take_again(this, key.namespace_uid, error)
             return
-        self._collecting[key] = Collecting(key, pull, log, self._source, pace=self._pace, turns=self._turns)
+        readers = self._readers.setdefault(key, Readers())
+        self._collecting[key] = Collecting(key, pull, log, self._source, readers, pace=self._pace, turns=self._turns)
         self._tasks[key] = asyncio.create_task(self._run(Key(this.namespace, this.name, this.uid), key), name=f"log of {this.name}")
 
     async def _run(self, of: Key, key: LogKey) -> None:

@@ -37,6 +37,8 @@ class LogSettings:
     max_total_bytes: int
     interval_seconds: int
     """How often a job's log is asked for that nobody follows."""
+    max_followers: int
+    """How many may follow logs at a time, of all users."""
     https_port: int
     metrics_port: int
     service: str
@@ -64,6 +66,7 @@ class LogSettings:
             max_log_bytes=positive(environment, "LOGS_MAX_LOG_MIB", "64") * MIB,
             max_total_bytes=positive(environment, "LOGS_MAX_TOTAL_MIB", "8192") * MIB,
             interval_seconds=positive(environment, "LOGS_INTERVAL_SECONDS", "30"),
+            max_followers=positive(environment, "LOGS_MAX_FOLLOWERS", "512"),
             https_port=port(environment, "LOGS_HTTPS_PORT", "8443"),
             metrics_port=port(environment, "LOGS_METRICS_PORT", "8080"),
             service=required(environment, "LOGS_SERVICE"),

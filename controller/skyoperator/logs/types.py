@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
@@ -113,11 +113,24 @@ class Wanted:
     previous: bool = False
 
 
+class Changed(Protocol):
+    """An asyncio.Event, as far as who waits for it knows it."""
+
+    def clear(self) -> None:
+        """Have the next `wait` wait for what comes from now on."""
+
+    async def wait(self) -> object:
+        """Return once something has changed."""
+
+
 class Logs(Protocol):
     """All the logs there are."""
 
     async def find(self, wanted: Wanted) -> Log:
         """Return it. Raises NoLogError."""
+
+    def changes(self, wanted: Wanted) -> AbstractContextManager[Changed]:
+        """While this is open, it is told when `find` may answer otherwise than before."""
 
     def following(self, log: Log) -> AbstractAsyncContextManager[None]:
         """While this is open the log is kept as fresh as can be; all its readers share one stream from SkyPilot."""

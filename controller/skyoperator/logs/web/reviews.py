@@ -7,6 +7,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
+from contextlib import nullcontext
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 import aiohttp
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 YES_SECONDS: Final = 10.0
 NO_SECONDS: Final = 5.0
 MAX_REMEMBERED: Final = 4096
+AT_ONCE: Final = 16
+"""So many questions at a time about what was no yes before: tokens, and names of objects, can be thought up without end."""
 
 Answer = TypeVar("Answer")
 
@@ -53,7 +56,10 @@ _REVIEWS: Final = {
 
 
 class Remembered(Generic[Answer]):
-    """Answers, for seconds, so many at most; who asks the same at the same time gets one answer. What is falsy is a no."""
+    """Answers, for seconds, so many at most; who asks the same at the same time gets one answer. What is falsy is a no.
+
+    However many are asked about that get a no, who had a yes neither waits for them nor is forgotten for them.
+    """
 
     def __init__(
         self,
@@ -61,17 +67,20 @@ class Remembered(Generic[Answer]):
         yes_seconds: float = YES_SECONDS,
         no_seconds: float = NO_SECONDS,
         most: int = MAX_REMEMBERED,
+        at_once: int = AT_ONCE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._yes_seconds, self._no_seconds = yes_seconds, no_seconds
         self._most = most
         self._clock = clock
-        self._known: OrderedDict[Hashable, tuple[float, Answer]] = OrderedDict()
+        self._turn = asyncio.Semaphore(at_once)
+        self._yes: OrderedDict[Hashable, tuple[float, Answer]] = OrderedDict()
+        self._no: OrderedDict[Hashable, tuple[float, Answer]] = OrderedDict()
         self._asking: dict[Hashable, asyncio.Future[Answer]] = {}
 
     async def get(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         """Return the answer. Raises what `ask` raises; that is not remembered."""
-        until, answer = self._known.get(key, (float("-inf"), None))
+        until, answer = self._yes.get(key) or self._no.get(key) or (float("-inf"), None)
         if until > self._clock():
             return cast("Answer", answer)
         asking = self._asking.get(key)
@@ -81,12 +90,15 @@ class Remembered(Generic[Answer]):
         return await asyncio.shield(asking)
 
     async def _ask(self, key: Hashable, ask: Callable[[], Awaitable[Answer]]) -> Answer:
-        asked_at = self._clock()
-        answer = await ask()
-        self._known[key] = (asked_at + (self._yes_seconds if answer else self._no_seconds), answer)
-        self._known.move_to_end(key)
-        while len(self._known) > self._most:
-            self._known.popitem(last=False)
+        async with nullcontext() if key in self._yes else self._turn:
+            asked_at = self._clock()
+            answer = await ask()
+        known, other, seconds = (self._yes, self._no, self._yes_seconds) if answer else (self._no, self._yes, self._no_seconds)
+        other.pop(key, None)
+        known[key] = (asked_at + seconds, answer)
+        known.move_to_end(key)
+        while len(known) > self._most:
+            known.popitem(last=False)
         return answer
 
     def _end(self, key: Hashable, done: asyncio.Future[Answer]) -> None:

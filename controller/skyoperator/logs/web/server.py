@@ -12,7 +12,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from http import HTTPStatus
@@ -27,6 +27,7 @@ from skyoperator.logs.metrics import FOLLOWERS
 from skyoperator.logs.types import ENDS_HERE, Log, Logs, NoLogError, NoObjectError, ResultLostError
 from skyoperator.logs.web import discovery, parameters, status
 from skyoperator.logs.web.access import Access, Authorizer, Subresource
+from skyoperator.logs.web.capacity import Capacity
 from skyoperator.logs.web.identity import Asker, Authenticator, User
 from skyoperator.logs.web.parameters import Reading
 from skyoperator.logs.web.rendering import Rendering
@@ -46,8 +47,8 @@ from skyoperator.logs.web.streaming import (
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 2.0
-"""How often a follower's log is looked for that has not begun."""
+LOOK_SECONDS: Final = 15.0
+"""How often a follower's log is looked for that has not begun, though nothing was heard of its object."""
 SHUTDOWN_SECONDS: Final = 2.0
 """Followers are cut then: they go on at their offset with the next process."""
 
@@ -82,12 +83,13 @@ async def serve(
     authenticator: Authenticator,
     authorizer: Authorizer,
     ssl_context: SSLContext,
-    is_ready: Callable[[], bool] = lambda: True,
+    is_ready: Callable[[], bool],
+    max_followers: int,
     host: str | None = None,
     pace: Pace | None = None,
 ) -> web.AppRunner:
-    """Return the server, started; the caller cleans it up."""
-    server = LogServer(logs, authenticator, authorizer, pace or Pace())
+    """Return the server, started; the caller cleans it up. There are so many followers at a time, and as many other readers."""
+    server = LogServer(logs, authenticator, authorizer, pace or Pace(), max_followers)
     runner = web.AppRunner(server.app(is_ready), access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     await web.TCPSite(runner, host=host, port=port, ssl_context=ssl_context).start()
@@ -107,11 +109,13 @@ def hang_up(runner: web.AppRunner) -> None:
 class LogServer:
     """The routes."""
 
-    def __init__(self, logs: Logs, authenticator: Authenticator, authorizer: Authorizer, pace: Pace) -> None:
+    def __init__(self, logs: Logs, authenticator: Authenticator, authorizer: Authorizer, pace: Pace, max_followers: int) -> None:
         self._logs = logs
         self._authenticator = authenticator
         self._authorizer = authorizer
         self._pace = pace
+        self._followers = Capacity(max_followers, "followers")
+        self._others = Capacity(max_followers, "readers")
         self._disk = Disk()
         self._busy: set[asyncio.BaseTransport | None] = set()
 
@@ -181,7 +185,9 @@ class LogServer:
 
     async def _result(self, request: web.Request) -> web.Response:
         access = await self._admitted(request, "result")
-        body = await self._logs.result(parameters.wanted_result(access.namespace, access.name, _query(request)))
+        wanted = parameters.wanted_result(access.namespace, access.name, _query(request))
+        with self._others.one_more(request[_USER].name):
+            body = await self._logs.result(wanted)
         headers = {RESULT_SHA256: sha256(body).hexdigest(), "Cache-Control": "no-store"}
         return web.Response(body=body, content_type="application/json", headers=headers)
 
@@ -190,8 +196,9 @@ class LogServer:
         reading = parameters.reading(access.namespace, access.name, _query(request))
         rights = Rights(lambda: self._recheck(request, access), self._pace.recheck_seconds)
         if not reading.follow:
-            return await self._send(request, await self._logs.find(reading.wanted), reading, rights)
-        with FOLLOWERS.track_inprogress():
+            with self._others.one_more(request[_USER].name):
+                return await self._send(request, await self._logs.find(reading.wanted), reading, rights)
+        with self._followers.one_more(request[_USER].name), FOLLOWERS.track_inprogress():
             log = await self._found(reading, rights)
             async with self._logs.following(log):
                 return await self._send(request, log, reading, rights)
@@ -212,14 +219,17 @@ class LogServer:
         """Return the log, as soon as there is one. Raises NoLogError if it has not begun in time, at once if the object is gone."""
         loop = asyncio.get_running_loop()
         until = loop.time() + reading.wait_seconds
-        while True:
-            await rights.ask_if_due()
-            try:
-                return await self._logs.find(reading.wanted)
-            except NoLogError as error:
-                if isinstance(error, NoObjectError) or loop.time() >= until:
-                    raise
-            await asyncio.sleep(min(self._pace.look_seconds, max(until - loop.time(), 0.0)))
+        with self._logs.changes(reading.wanted) as changed:
+            while True:
+                changed.clear()
+                await rights.ask_if_due()
+                try:
+                    return await self._logs.find(reading.wanted)
+                except NoLogError as error:
+                    if isinstance(error, NoObjectError) or loop.time() >= until:
+                        raise
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), min(self._pace.look_seconds, max(until - loop.time(), 0.0)))
 
     async def _send(self, request: web.Request, log: Log, reading: Reading, rights: Rights) -> web.StreamResponse:
         wanted = await range_of(log, reading, self._disk)

@@ -18,6 +18,7 @@ _REASONS: Final = {
     HTTPStatus.NOT_FOUND: "NotFound",
     HTTPStatus.METHOD_NOT_ALLOWED: "MethodNotAllowed",
     HTTPStatus.GONE: "Gone",
+    HTTPStatus.TOO_MANY_REQUESTS: "TooManyRequests",
     HTTPStatus.INTERNAL_SERVER_ERROR: "InternalError",
     HTTPStatus.SERVICE_UNAVAILABLE: "ServiceUnavailable",
 }
@@ -26,13 +27,15 @@ _REASONS: Final = {
 class RefusedError(Exception):
     """A request is not answered; says why, and with which code."""
 
-    def __init__(self, code: HTTPStatus, message: str, *, name: str = "", field: str = "") -> None:
+    def __init__(self, code: HTTPStatus, message: str, *, name: str = "", field: str = "", retry_after_seconds: int = 0) -> None:
         super().__init__(message)
         self.code = code
         self.name = name
         """The object's, if it is about one."""
         self.field = field
         """The parameter's, if it is about one."""
+        self.retry_after_seconds = retry_after_seconds
+        """When to ask again; 0 if that is not said."""
 
 
 class UnavailableError(Exception):
@@ -41,8 +44,12 @@ class UnavailableError(Exception):
 
 def response(refused: RefusedError) -> web.Response:
     """Return the answer."""
-    headers = {"WWW-Authenticate": "Bearer"} if refused.code is HTTPStatus.UNAUTHORIZED else {}
-    return web.json_response(document(refused), status=refused.code, headers={**headers, "Cache-Control": "no-store"})
+    headers = {"Cache-Control": "no-store"}
+    if refused.code is HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if refused.retry_after_seconds:
+        headers["Retry-After"] = str(refused.retry_after_seconds)
+    return web.json_response(document(refused), status=refused.code, headers=headers)
 
 
 def document(refused: RefusedError) -> dict[str, Any]:
@@ -52,6 +59,8 @@ def document(refused: RefusedError) -> dict[str, Any]:
         details["name"] = refused.name
     if refused.field:
         details["causes"] = [{"reason": "FieldValueInvalid", "message": str(refused), "field": refused.field}]
+    if refused.retry_after_seconds:
+        details["retryAfterSeconds"] = refused.retry_after_seconds
     return {
         "kind": "Status",
         "apiVersion": "v1",

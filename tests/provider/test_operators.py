@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -374,6 +375,23 @@ def test_a_retry_goes_on_with_what_is_there(api: MemoryApi) -> None:
     second, _ = run(create(), try_number=2)
     assert first == second
     assert len(api.creations) == 1
+
+
+@pytest.mark.parametrize("make", [lambda: create(wait_for="complete"), one_step])
+def test_a_dag_run_that_was_deleted_and_made_again_launches_again(api: MemoryApi, make: Callable[[], Any]) -> None:
+    """Bug: a backfill of a deleted run was green with what the deleted one had left, and nothing launched."""
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    becomes(api, Complete="True")
+    run(create(wait_for="complete"), dag_run=SimpleNamespace(start_date=began))
+
+    def goes_on(call: Call) -> None:
+        if call.verb == "wait_gone":
+            api.finish_deletions()
+            ends(api, Complete="True")
+
+    api.on_call = goes_on
+    run(make(), dag_run=SimpleNamespace(start_date=began + timedelta(days=1)))
+    assert len(api.creations) == 2
 
 
 # Deferred.

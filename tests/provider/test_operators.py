@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
     mask_secret,
 )
-from skyoperator_provider import links
+from skyoperator_provider import following, links
 from skyoperator_provider.errors import ApiError, ResultLostError, SkyClusterError, SkyClusterRejectedError
 from skyoperator_provider.hooks.skycluster import RemoteResult
 from skyoperator_provider.identity import COLLECTED, OWNER_TRY, RESUMED
@@ -34,7 +34,7 @@ from skyoperator_provider.remote.far.result_file import ExitCodeError
 
 from tests.provider.airflows import NO_AIRFLOW, DeferralTimeoutError, unreachable
 from tests.provider.contexts import context_of
-from tests.provider.memory import NAMESPACE, Call, MemoryApi, forbidden, refused
+from tests.provider.memory import NAMESPACE, Call, Fault, MemoryApi, forbidden, refused
 
 TASK = {"resources": {"cpus": 1}, "run": "python fit.py"}
 Body = dict[str, Any]
@@ -562,6 +562,41 @@ def test_what_nobody_can_see_is_left_to_the_next_try_if_there_is_one(
         assert [made["metadata"]["uid"] for made in api.live()] == [body["metadata"]["uid"]]
 
 
+@pytest.mark.parametrize("make", [create, one_step])
+@pytest.mark.parametrize("retries", [1, 0])
+def test_what_a_worker_cannot_see_is_left_to_the_next_try_if_there_is_one(
+    api: MemoryApi, make: Callable[..., Any], retries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: kube-apiserver is away for ten minutes, comes back in the half minute of the deletion, and a job that runs well is deleted."""
+    monkeypatch.setattr(following, "PATIENCE_SECONDS", -1)
+    at_read(api, 2, lambda _: api.faults.update({len(api.calls): refused()}))
+    with pytest.raises(ApiError):
+        run(make(retries=retries))
+    assert bool(api.deletions) == (retries == 0)
+    if retries:
+        becomes(api, Complete="True")
+        run(make(retries=retries), try_number=2)
+        assert len(api.creations) == 1
+
+
+@pytest.mark.parametrize("make", [create, one_step])
+@pytest.mark.parametrize("verb", ["list", "read", "annotate"])
+def test_a_try_that_cannot_begin_for_an_api_that_is_away_leaves_what_runs_to_the_next(
+    api: MemoryApi, make: Callable[..., Any], verb: str
+) -> None:
+    deferred(make(deferrable=True, retries=2))
+
+    def away(call: Call) -> None:
+        if call.verb == verb:
+            api.on_call = lambda _: None
+            api.faults[len(api.calls)] = refused()
+
+    api.on_call = away
+    with pytest.raises(ApiError):
+        run(make(retries=2), try_number=2)
+    assert not api.deletions
+
+
 def test_a_kill_while_nobody_can_see_deletes_all_the_same(api: MemoryApi) -> None:
     deferred(create(deferrable=True, retries=1))
     operator = create(deferrable=True, retries=1)
@@ -668,6 +703,28 @@ def test_a_task_that_goes_on_after_its_trigger_can_be_killed_too(
     run(operator, event=said("reached", of=only(api)))
     assert calls[0].verb == "annotate"
     assert next(call.details["timeout"] for call in calls if call.verb == "delete") == 3
+
+
+@pytest.mark.parametrize("make", [create, one_step])
+@pytest.mark.parametrize(("status", "verb"), [("reached", "annotate"), ("error", "read")])
+def test_a_kill_deletes_at_once_whatever_the_worker_asks_after_its_trigger(
+    api: MemoryApi, make: Callable[..., Any], status: str, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: each question is asked again for half a minute, and SIGKILL comes before anything is deleted."""
+    deferred(make(deferrable=True))
+    operator, first = make(deferrable=True), list[str]()
+
+    def killed(call: Call) -> None:
+        api.on_call = lambda _: None
+        first.append(call.verb)
+        with unreachable(monkeypatch):
+            operator.on_kill()
+        assert api.deletions, "on_kill has deleted nothing"
+
+    api.on_call = killed
+    with pytest.raises(SkyClusterError):
+        run(operator, event=said(status, of=only(api), times_lost=0))
+    assert first == [verb]
 
 
 @pytest.mark.parametrize("make", [create, one_step])
@@ -835,6 +892,38 @@ def test_a_failure_to_clean_up_spoils_no_result(api: MemoryApi, verb: str, monke
     monkeypatch.setattr(api, verb, fails)
     value, _ = run(one_step(result_path="/tmp/result.json"))
     assert value == 41
+
+
+@pytest.mark.parametrize("verb", ["read", "annotate", "delete"])
+@pytest.mark.parametrize("after", [True, False])
+def test_a_result_that_was_taken_outlives_a_clean_up_that_is_out_of_time(api: MemoryApi, verb: str, after: bool) -> None:
+    """Bug: the task failed with its result marked as taken, so that the next try ran a finished job again."""
+    ends(api, result=b"41", Complete="True")
+    happens, seen = api.on_call, list[str]()
+
+    def on_call(call: Call) -> None:
+        seen.append(call.verb)
+        if "result" in seen and call.verb == verb:
+            api.faults.setdefault(len(api.calls), Fault(AirflowTaskTimeout(), after=after))
+        happens(call)
+
+    api.on_call = on_call
+    value, _ = run(one_step(result_path="/tmp/result.json"))
+    assert value == 41
+
+
+def test_a_skip_outlives_a_clean_up_that_is_out_of_time(api: MemoryApi) -> None:
+    ends(api, result=told(99), Failed=("True", "JobFailed", "exit 99"))
+    happens = api.on_call
+
+    def on_call(call: Call) -> None:
+        if call.verb == "delete":
+            api.faults[len(api.calls)] = Fault(AirflowTaskTimeout(), after=False)
+        happens(call)
+
+    api.on_call = on_call
+    with pytest.raises(AirflowSkipException):
+        run(one_step(result_path="/tmp/result.json", skip_on_exit_code=99))
 
 
 @pytest.mark.parametrize("verb", ["result", "annotate", "delete"])

@@ -1047,6 +1047,15 @@ def test_the_whole_log_is_copied_however_the_job_ends(api: MemoryApi, tmp_path: 
     assert (tmp_path / "deep" / "manual__1.log").read_bytes() == text
 
 
+def test_a_copy_without_the_logs_end_is_said_to_be_none(api: MemoryApi, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    value = made(api)
+    api.set_job(value["name"])
+    api.set_conditions(value["name"], Complete="True")
+    api.logs[value["uid"]] = b"one\n"
+    run(logs(cluster=value, log_path=str(tmp_path / "train.log")))
+    assert (tmp_path / "train.log").read_text().startswith("one\n[This log is not whole: its end has not come")
+
+
 def test_logs_of_what_is_gone_fail(api: MemoryApi) -> None:
     with pytest.raises(SkyClusterError, match="never made"):
         run(logs(cluster="no-such"))

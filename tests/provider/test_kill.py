@@ -30,7 +30,7 @@ class Kube:
         self.body: dict[str, Any] | None = None
         self.deletions: list[Any] = []
         self._server = server
-        self._is_signalled = False
+        self.is_signalled = False
         self._is_deleted = threading.Event()
 
     def reply(self) -> Reply:
@@ -48,8 +48,8 @@ class Kube:
         return self._asked_about()
 
     def _asked_about(self) -> Reply:
-        if not self._is_signalled:
-            self._is_signalled = True
+        if not self.is_signalled:
+            self.is_signalled = True
             os.kill(os.getpid(), signal.SIGTERM)
             assert self._is_deleted.wait(10), "on_kill has deleted nothing while the main thread waits"
         return Reply(200, self.body)
@@ -98,7 +98,7 @@ def test_a_worker_that_waits_for_an_answer_deletes_all_the_same(server: HttpApi,
 def test_a_worker_that_goes_on_after_a_trigger_deletes_all_the_same(
     server: HttpApi, kind: Any, status: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its first request is under way, so nothing but `prepare` has read the connection."""
+    """Bug: it was armed only after its first requests, and each is repeated for half a minute."""
     connect(monkeypatch, server.url)
     kube = Kube(server)
     server.next_reply = kube.reply  # type: ignore[method-assign]
@@ -113,6 +113,32 @@ def test_a_worker_that_goes_on_after_a_trigger_deletes_all_the_same(
     with terminated(operator, monkeypatch), pytest.raises(SkyClusterError):
         operator.resume_execution("execute_complete", {"event": event}, context)
     assert [deletion["preconditions"] for deletion in kube.deletions] == [{"uid": "u1", "resourceVersion": "7"}]
+
+
+@pytest.mark.parametrize("kind", [SkyClusterCreateOperator, SkyClusterOperator])
+def test_a_kill_while_the_connection_is_read_asks_airflow_for_nothing(server: HttpApi, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The main thread holds the lock of Airflow's answers. What is to be deleted is deleted as soon as it has the connection."""
+    connect(monkeypatch, server.url)
+    server.next_reply = (kube := Kube(server)).reply  # type: ignore[method-assign]
+    kube.is_signalled = True
+    operator = kind(task_id="fit", task={"run": "true"}, deferrable=True, dag=DAG("train", schedule=None))
+    context, _ = context_of(operator)
+    kube.body = operator._build(context)
+    kube.body["metadata"] |= {"uid": "u1", "resourceVersion": "7", "generation": 1}
+    event = {"status": "reached", "name": kube.body["metadata"]["name"], "namespace": "default", "uid": "u1"}
+    del operator.hook
+    read = BaseHook.get_connection
+
+    def terminates(*asked: Any) -> Any:
+        monkeypatch.setattr(BaseHook, "get_connection", read)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return read(*asked)
+
+    with terminated(operator, monkeypatch):
+        monkeypatch.setattr(BaseHook, "get_connection", terminates)
+        with pytest.raises(SkyClusterError, match="killed"):
+            operator.resume_execution("execute_complete", {"event": event}, context)
+    assert len(kube.deletions) == 1
 
 
 @pytest.mark.parametrize("kind", [SkyClusterCreateOperator, SkyClusterOperator])

@@ -149,6 +149,7 @@ class Follower:
         *,
         log: Log,
         poll_seconds: float = 3,
+        saw: Callable[[Body | None], None] = lambda _: None,
         is_killed: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -157,6 +158,7 @@ class Follower:
         self._target = target
         self._log = log
         self._poll_seconds = poll_seconds
+        self._saw = saw
         self._is_killed = is_killed
         self._clock = clock
         self._sleep = sleep
@@ -183,6 +185,7 @@ class Follower:
             self._log.warning("%s can't be looked at now, and is waited for all the same. %s", self._target, error)
             return None
         self._patience.renew()
+        self._saw(body)
         self._tell(body)
         if stream is not None:
             stream.turn_to(attempt_of(body))
@@ -211,9 +214,11 @@ class Follower:
     def _body_if_it_can_be_had(self) -> Body | None:
         """The job has ended, and only the end of its log is at stake."""
         try:
-            return self._source.read(self._target.namespace, self._target.name)
+            body = self._source.read(self._target.namespace, self._target.name)
         except ApiError:
             return None
+        self._saw(body)
+        return body
 
     def last_lines(self) -> list[str]:
         """Return the last lines of the log; none if it can't be had, since there is another error to tell of."""

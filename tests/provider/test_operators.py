@@ -661,6 +661,34 @@ def test_on_kill_is_one_delete_of_this_very_object(api: MemoryApi, make: Callabl
 
 
 @pytest.mark.parametrize("make", [create, one_step])
+@pytest.mark.parametrize("number", [2, 5])
+def test_on_kill_that_cannot_look_deletes_what_the_worker_saw_last(
+    api: MemoryApi, make: Callable[..., Any], number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The controller has written to the object since it was made."""
+    operator = make()
+    seen: list[Call] = []
+
+    def on_call(call: Call) -> None:
+        if call.verb != "read" or (NAMESPACE, call.name) not in api.objects:
+            return
+        seen.append(call)
+        if len(seen) == number:
+            api.on_call = lambda _: None
+            api.faults[len(api.calls) + 1] = refused()
+            with unreachable(monkeypatch):
+                operator.on_kill()
+        elif len(seen) == 1:
+            api.set_conditions(call.name, Ready=("False", "Queued", "waits"))
+
+    api.on_call = on_call
+    with pytest.raises(SkyClusterError):
+        run(operator)
+    assert api.deletions == [uid(api)]
+    assert [call.verb for call in api.calls].count("delete") == 1
+
+
+@pytest.mark.parametrize("make", [create, one_step])
 def test_on_kill_keeps_if_told(api: MemoryApi, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     operator = make(on_kill_action="keep")
     calls = kill_at_read(api, 3, operator, monkeypatch)

@@ -439,7 +439,9 @@ def test_discard_looks_again_when_the_object_changed(api: MemoryApi) -> None:
 
 
 def kill_of(api: MemoryApi, body: dict[str, Any], owner_try: int = 1) -> Killer:
-    return Killer(api, Target.of(body), owner_try)
+    kill = Killer(api, Target.of(body), owner_try)
+    kill.saw(body)
+    return kill
 
 
 def test_a_kill_is_one_delete_with_preconditions_and_little_time(api: MemoryApi) -> None:
@@ -481,13 +483,46 @@ def test_a_kill_leaves_a_successor_of_the_same_name(api: MemoryApi) -> None:
     assert not api.deletions
 
 
-def test_a_kill_that_cannot_look_deletes_unseen(api: MemoryApi) -> None:
-    body = run_try(api)
+def refuses_to_tell(api: MemoryApi, *looks: int) -> None:
+    """From now on these looks are not answered."""
     api.calls.clear()
-    api.faults = {1: refused()}
+    api.faults = {look: refused() for look in looks}
+
+
+def test_a_kill_that_cannot_look_deletes_what_it_saw_last(api: MemoryApi) -> None:
+    body = run_try(api)
+    refuses_to_tell(api, 1)
     assert kill_of(api, body)()
     assert api.deletions == [body["metadata"]["uid"]]
-    assert api.calls[-1].details == {"uid": body["metadata"]["uid"], "resource_version": None, "timeout": 3}
+    version = body["metadata"]["resourceVersion"]
+    assert api.calls[-1].details == {"uid": body["metadata"]["uid"], "resource_version": version, "timeout": 3}
+
+
+def test_a_kill_that_cannot_look_leaves_what_the_next_try_has_taken_over(api: MemoryApi) -> None:
+    """Bug: a worker that was cut off deletes the job of its successor, since kube-apiserver does not answer within a second."""
+    kill = kill_of(api, run_try(api))
+    taken = run_try(api, owner_try=2)
+    kill.saw(taken)
+    refuses_to_tell(api, 1, 3, 5)
+    assert not kill()
+    assert not api.deletions
+
+
+def test_a_kill_looks_again_if_the_controller_wrote_since(api: MemoryApi) -> None:
+    body = run_try(api)
+    kill = kill_of(api, body)
+    api.set_conditions(IDENTITY.name, Ready="True")
+    refuses_to_tell(api, 1)
+    assert kill()
+    assert api.deletions == [body["metadata"]["uid"]]
+
+
+def test_a_kill_of_what_was_never_seen_looks_until_it_is_answered(api: MemoryApi) -> None:
+    body = run_try(api)
+    refuses_to_tell(api, 1, 2)
+    assert Killer(api, Target.of(body), 1)()
+    assert api.deletions == [body["metadata"]["uid"]]
+    assert {call.verb for call in api.calls[:3]} == {"read"}
 
 
 def test_a_kill_raises_nothing(api: MemoryApi) -> None:
@@ -642,7 +677,9 @@ class Lives(RuleBasedStateMachine):
             return
         kill = self.kills[which % len(self.kills)]
         current = self.own
+        self.api.faults = {} if reads else {len(self.api.calls) + 1: refused()}
         kill()
+        self.api.faults = {}
         if current is not None and owner_try(current) != kill._owner_try and not current["metadata"].get("deletionTimestamp"):
             assert self.own is not None
             assert not self.own["metadata"].get("deletionTimestamp")

@@ -156,19 +156,21 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
 
     def _hold(self, context: Context, target: Target, body: Body | None) -> None:
         """Make ready for on_kill, and tell the other tasks and the page of this one."""
-        self._arm(context, target)
+        self._arm(context, target, body)
         context["ti"].xcom_push(key=XCOM_KEY, value=target.as_dict())
         links.persist(context, self.hook.dashboard_url, cluster_of(body))
 
-    def _arm(self, context: Context, target: Target) -> None:
+    def _arm(self, context: Context, target: Target, body: Body | None = None) -> None:
         """Make ready for on_kill. Raises SkyClusterError if the task was killed before that."""
         self.hook.prepare()
         self._killer = Killer(self.hook, target, context["ti"].try_number)
+        self._killer.saw(body)
         if self._is_killed:
             raise SkyClusterError(f"The task was killed when it had just got {target}.", reason="Killed")
 
     def _follower(self, target: Target) -> Follower:
-        return Follower(self.hook, target, log=self.log, poll_seconds=self.poll_seconds, is_killed=lambda: self._is_killed)
+        saw = (lambda _: None) if self._killer is None else self._killer.saw
+        return Follower(self.hook, target, log=self.log, poll_seconds=self.poll_seconds, saw=saw, is_killed=lambda: self._is_killed)
 
     def _defer(self, context: Context, target: Target, wait_for: WaitFor, *, after: Event | None = None) -> NoReturn:
         trigger = {**target.as_dict(), "on_kill_action": self.on_kill_action, "logs": self._streams_log}

@@ -13,6 +13,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG
 from airflow.utils.db import initdb
 from skyoperator_provider.hooks.skycluster import RemoteResult
+from skyoperator_provider.identity import RUN_STARTED
 from skyoperator_provider.operators.skycluster import SkyClusterOperator
 from skyoperator_provider.sensors.skycluster import SkyClusterSensor
 from skyoperator_provider.triggers import skycluster as module
@@ -112,6 +113,7 @@ def test_it_runs(dag: Any, api: MemoryApi, database: None, tmp_path: Path) -> No
     assert tasks["fit"].xcom_pull("fit") == {"rate": 7, "run": run.run_id}
     assert tasks["register"].xcom_pull("register") == 7
     assert len(api.creations) == len(api.deletions) == 3
+    assert all(RUN_STARTED in body["metadata"]["annotations"] for body in api.creations)
 
 
 def test_a_worker_that_is_killed_deletes(api: MemoryApi, database: None) -> None:

@@ -19,6 +19,7 @@ from skyoperator_provider.killing import Killer
 from skyoperator_provider.manifest import build
 from skyoperator_provider.ownership import Owner, Target, identity_of
 
+from tests.provider.airflows import DagRunOfWorker
 from tests.provider.contexts import context_of
 from tests.provider.memory import NAMESPACE, Call, Clock, Died, Fault, MemoryApi, died, lost, refused
 
@@ -277,6 +278,7 @@ def test_an_airflow_that_does_not_tell_when_the_dag_run_started_takes_over(api: 
 
 
 def test_when_the_dag_run_started_is_airflows_to_say() -> None:
+    assert "start_date" in getattr(DagRunOfWorker, "model_fields", vars(DagRunOfWorker))
     context, task = context_of(dag_run=SimpleNamespace(start_date=STARTED))
     assert identity_of(context, task, "prod").run_started == STARTED
     context, task = context_of()

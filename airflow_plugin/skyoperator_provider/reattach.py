@@ -31,9 +31,14 @@ def next_step(found: Mapping[str, Any] | None, identity: Identity) -> Step:
         return Step.CONFLICT
     if found["metadata"].get("deletionTimestamp"):
         return Step.AWAIT_GONE
-    if is_true(found, "Complete"):
-        return Step.REPLACE if COLLECTED in (found["metadata"].get("annotations") or {}) else Step.COLLECT
-    end = verdict(found, WaitFor.COMPLETE)
-    if end is not None and end.outcome in {Outcome.FAILED, Outcome.REJECTED}:
+    if identity.is_later_than(found) or _is_spent(found):
         return Step.REPLACE
-    return Step.ADOPT
+    return Step.COLLECT if is_true(found, "Complete") else Step.ADOPT
+
+
+def _is_spent(found: Mapping[str, Any]) -> bool:
+    """Tell whether nothing is to be had of it any more: its result was taken, or it failed, or was refused."""
+    if is_true(found, "Complete"):
+        return COLLECTED in (found["metadata"].get("annotations") or {})
+    end = verdict(found, WaitFor.COMPLETE)
+    return end is not None and end.outcome in {Outcome.FAILED, Outcome.REJECTED}

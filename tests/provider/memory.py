@@ -96,6 +96,9 @@ class MemoryApi:
     def get_namespace(self) -> str:
         return NAMESPACE
 
+    def prepare(self) -> None:
+        pass
+
     def create(self, manifest: Mapping[str, Any]) -> Body:
         metadata = manifest["metadata"]
         key = metadata["namespace"], metadata["name"]

@@ -98,6 +98,30 @@ def test_nor_for_ever(job: Job) -> None:
     job.writes(b"one\n")
     job.follower.drain(job.stream)
     assert 1045 < job.clock.now < 1055
+    assert "its end has not come" in job.log.warnings[0]
+
+
+@pytest.mark.parametrize("cause", ["gone", "replaced", "away"])
+def test_an_end_that_cannot_be_told_is_said(job: Job, cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: a log without its end looked like a whole one."""
+    job.writes(b"one\n")
+    job.stream.turn_to(1)
+    if cause == "away":
+        away(job, monkeypatch, 503)
+    elif cause == "gone":
+        job.api.objects.clear()
+    else:
+        job.api.objects[NAMESPACE, NAME]["metadata"]["uid"] = "another"
+    job.follower.drain(job.stream)
+    assert job.printed == ["one"]
+    assert "its end has not come" in job.log.warnings[0]
+
+
+def test_nothing_is_said_of_an_end_that_was_had(job: Job) -> None:
+    job.writes(b"one\n")
+    job.is_had()
+    job.follower.drain(job.stream)
+    assert not job.log.warnings
 
 
 def test_each_attempt_has_a_log_of_its_own(job: Job) -> None:
@@ -137,10 +161,29 @@ def test_a_log_of_many_pieces_is_printed_and_copied_whole(job: Job) -> None:
     job.is_had()
     job.follower.drain(job.stream)
     assert "\n".join(job.printed).encode() + b"\n" == text
-    job.api.logs[job.target.uid] = text
+    job.api.logs[job.target.uid], job.api.log_states[job.target.uid] = text, "complete"
     copy = BytesIO()
     assert job.follower.copy_log(copy) == ""
     assert copy.getvalue() == text
+
+
+@pytest.mark.parametrize(("state", "missing"), [("live", "its end has not come"), ("incomplete", "a disk failed")])
+@pytest.mark.parametrize("text", [b"one\ntwo\n", b"one\ntwo"])
+def test_a_copy_that_is_not_whole_says_so_at_its_end(job: Job, state: str, missing: str, text: bytes) -> None:
+    """Bug: a file without the end of the log, a green task, and no word of it."""
+    job.api.logs[job.target.uid], job.api.log_states[job.target.uid] = text, state
+    copy = BytesIO()
+    assert missing in job.follower.copy_log(copy)
+    *lines, last = copy.getvalue().decode().splitlines()
+    assert lines == ["one", "two"]
+    assert last.startswith("[")
+    assert missing in last
+
+
+def test_a_copy_of_no_log_says_so(job: Job) -> None:
+    copy = BytesIO()
+    assert job.follower.copy_log(copy) == "there is no such log"
+    assert copy.getvalue() == b"[This log is not whole: there is no such log]\n"
 
 
 def test_the_worker_goes_on_where_the_trigger_stopped(job: Job) -> None:

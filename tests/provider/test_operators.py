@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
     mask_secret,
 )
-from skyoperator_provider import links
+from skyoperator_provider import following, links
 from skyoperator_provider.errors import ApiError, ResultLostError, SkyClusterError, SkyClusterRejectedError
 from skyoperator_provider.hooks.skycluster import RemoteResult
 from skyoperator_provider.identity import COLLECTED, OWNER_TRY, RESUMED
@@ -33,7 +34,7 @@ from skyoperator_provider.remote.far.result_file import ExitCodeError
 
 from tests.provider.airflows import NO_AIRFLOW, DeferralTimeoutError, unreachable
 from tests.provider.contexts import context_of
-from tests.provider.memory import NAMESPACE, Call, MemoryApi, forbidden, refused
+from tests.provider.memory import NAMESPACE, Call, Fault, MemoryApi, forbidden, refused
 
 TASK = {"resources": {"cpus": 1}, "run": "python fit.py"}
 Body = dict[str, Any]
@@ -376,6 +377,23 @@ def test_a_retry_goes_on_with_what_is_there(api: MemoryApi) -> None:
     assert len(api.creations) == 1
 
 
+@pytest.mark.parametrize("make", [lambda: create(wait_for="complete"), one_step])
+def test_a_dag_run_that_was_deleted_and_made_again_launches_again(api: MemoryApi, make: Callable[[], Any]) -> None:
+    """Bug: a backfill of a deleted run was green with what the deleted one had left, and nothing launched."""
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    becomes(api, Complete="True")
+    run(create(wait_for="complete"), dag_run=SimpleNamespace(start_date=began))
+
+    def goes_on(call: Call) -> None:
+        if call.verb == "wait_gone":
+            api.finish_deletions()
+            ends(api, Complete="True")
+
+    api.on_call = goes_on
+    run(make(), dag_run=SimpleNamespace(start_date=began + timedelta(days=1)))
+    assert len(api.creations) == 2
+
+
 # Deferred.
 
 
@@ -544,6 +562,41 @@ def test_what_nobody_can_see_is_left_to_the_next_try_if_there_is_one(
         assert [made["metadata"]["uid"] for made in api.live()] == [body["metadata"]["uid"]]
 
 
+@pytest.mark.parametrize("make", [create, one_step])
+@pytest.mark.parametrize("retries", [1, 0])
+def test_what_a_worker_cannot_see_is_left_to_the_next_try_if_there_is_one(
+    api: MemoryApi, make: Callable[..., Any], retries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: kube-apiserver is away for ten minutes, comes back in the half minute of the deletion, and a job that runs well is deleted."""
+    monkeypatch.setattr(following, "PATIENCE_SECONDS", -1)
+    at_read(api, 2, lambda _: api.faults.update({len(api.calls): refused()}))
+    with pytest.raises(ApiError):
+        run(make(retries=retries))
+    assert bool(api.deletions) == (retries == 0)
+    if retries:
+        becomes(api, Complete="True")
+        run(make(retries=retries), try_number=2)
+        assert len(api.creations) == 1
+
+
+@pytest.mark.parametrize("make", [create, one_step])
+@pytest.mark.parametrize("verb", ["list", "read", "annotate"])
+def test_a_try_that_cannot_begin_for_an_api_that_is_away_leaves_what_runs_to_the_next(
+    api: MemoryApi, make: Callable[..., Any], verb: str
+) -> None:
+    deferred(make(deferrable=True, retries=2))
+
+    def away(call: Call) -> None:
+        if call.verb == verb:
+            api.on_call = lambda _: None
+            api.faults[len(api.calls)] = refused()
+
+    api.on_call = away
+    with pytest.raises(ApiError):
+        run(make(retries=2), try_number=2)
+    assert not api.deletions
+
+
 def test_a_kill_while_nobody_can_see_deletes_all_the_same(api: MemoryApi) -> None:
     deferred(create(deferrable=True, retries=1))
     operator = create(deferrable=True, retries=1)
@@ -608,6 +661,34 @@ def test_on_kill_is_one_delete_of_this_very_object(api: MemoryApi, make: Callabl
 
 
 @pytest.mark.parametrize("make", [create, one_step])
+@pytest.mark.parametrize("number", [2, 5])
+def test_on_kill_that_cannot_look_deletes_what_the_worker_saw_last(
+    api: MemoryApi, make: Callable[..., Any], number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The controller has written to the object since it was made."""
+    operator = make()
+    seen: list[Call] = []
+
+    def on_call(call: Call) -> None:
+        if call.verb != "read" or (NAMESPACE, call.name) not in api.objects:
+            return
+        seen.append(call)
+        if len(seen) == number:
+            api.on_call = lambda _: None
+            api.faults[len(api.calls) + 1] = refused()
+            with unreachable(monkeypatch):
+                operator.on_kill()
+        elif len(seen) == 1:
+            api.set_conditions(call.name, Ready=("False", "Queued", "waits"))
+
+    api.on_call = on_call
+    with pytest.raises(SkyClusterError):
+        run(operator)
+    assert api.deletions == [uid(api)]
+    assert [call.verb for call in api.calls].count("delete") == 1
+
+
+@pytest.mark.parametrize("make", [create, one_step])
 def test_on_kill_keeps_if_told(api: MemoryApi, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     operator = make(on_kill_action="keep")
     calls = kill_at_read(api, 3, operator, monkeypatch)
@@ -650,6 +731,28 @@ def test_a_task_that_goes_on_after_its_trigger_can_be_killed_too(
     run(operator, event=said("reached", of=only(api)))
     assert calls[0].verb == "annotate"
     assert next(call.details["timeout"] for call in calls if call.verb == "delete") == 3
+
+
+@pytest.mark.parametrize("make", [create, one_step])
+@pytest.mark.parametrize(("status", "verb"), [("reached", "annotate"), ("error", "read")])
+def test_a_kill_deletes_at_once_whatever_the_worker_asks_after_its_trigger(
+    api: MemoryApi, make: Callable[..., Any], status: str, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: each question is asked again for half a minute, and SIGKILL comes before anything is deleted."""
+    deferred(make(deferrable=True))
+    operator, first = make(deferrable=True), list[str]()
+
+    def killed(call: Call) -> None:
+        api.on_call = lambda _: None
+        first.append(call.verb)
+        with unreachable(monkeypatch):
+            operator.on_kill()
+        assert api.deletions, "on_kill has deleted nothing"
+
+    api.on_call = killed
+    with pytest.raises(SkyClusterError):
+        run(operator, event=said(status, of=only(api), times_lost=0))
+    assert first == [verb]
 
 
 @pytest.mark.parametrize("make", [create, one_step])
@@ -819,6 +922,38 @@ def test_a_failure_to_clean_up_spoils_no_result(api: MemoryApi, verb: str, monke
     assert value == 41
 
 
+@pytest.mark.parametrize("verb", ["read", "annotate", "delete"])
+@pytest.mark.parametrize("after", [True, False])
+def test_a_result_that_was_taken_outlives_a_clean_up_that_is_out_of_time(api: MemoryApi, verb: str, after: bool) -> None:
+    """Bug: the task failed with its result marked as taken, so that the next try ran a finished job again."""
+    ends(api, result=b"41", Complete="True")
+    happens, seen = api.on_call, list[str]()
+
+    def on_call(call: Call) -> None:
+        seen.append(call.verb)
+        if "result" in seen and call.verb == verb:
+            api.faults.setdefault(len(api.calls), Fault(AirflowTaskTimeout(), after=after))
+        happens(call)
+
+    api.on_call = on_call
+    value, _ = run(one_step(result_path="/tmp/result.json"))
+    assert value == 41
+
+
+def test_a_skip_outlives_a_clean_up_that_is_out_of_time(api: MemoryApi) -> None:
+    ends(api, result=told(99), Failed=("True", "JobFailed", "exit 99"))
+    happens = api.on_call
+
+    def on_call(call: Call) -> None:
+        if call.verb == "delete":
+            api.faults[len(api.calls)] = Fault(AirflowTaskTimeout(), after=False)
+        happens(call)
+
+    api.on_call = on_call
+    with pytest.raises(AirflowSkipException):
+        run(one_step(result_path="/tmp/result.json", skip_on_exit_code=99))
+
+
 @pytest.mark.parametrize("verb", ["result", "annotate", "delete"])
 def test_a_try_that_was_overtaken_cleans_nothing_up(api: MemoryApi, verb: str) -> None:
     """It was cut off after the job's end, and the next try is about to take the result."""
@@ -938,6 +1073,15 @@ def test_the_whole_log_is_copied_however_the_job_ends(api: MemoryApi, tmp_path: 
     else:
         run(operator)
     assert (tmp_path / "deep" / "manual__1.log").read_bytes() == text
+
+
+def test_a_copy_without_the_logs_end_is_said_to_be_none(api: MemoryApi, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    value = made(api)
+    api.set_job(value["name"])
+    api.set_conditions(value["name"], Complete="True")
+    api.logs[value["uid"]] = b"one\n"
+    run(logs(cluster=value, log_path=str(tmp_path / "train.log")))
+    assert (tmp_path / "train.log").read_text().startswith("one\n[This log is not whole: its end has not come")
 
 
 def test_logs_of_what_is_gone_fail(api: MemoryApi) -> None:

@@ -75,7 +75,8 @@ class SkyClusterReferringOperator(SkyClusterBaseOperator):
 class SkyClusterLogsOperator(SkyClusterReferringOperator):
     """Prints the log of a SkyCluster's job until it ends, and fails if the job failed.
 
-    :param log_path: where the whole log is copied to at the end: a path or an ObjectStoragePath. Templated.
+    :param log_path: where the whole log is copied to at the end: a path or an ObjectStoragePath. Templated. A log that can't be had to its
+        end fails no task: the copy's last line and a warning say so.
     :param deferrable: wait in the triggerer, which prints the log too; `[operators] default_deferrable` if it is not said.
     """
 

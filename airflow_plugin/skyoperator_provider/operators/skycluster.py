@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, Context
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, AirflowTaskTimeout, Context
 
-from skyoperator_provider.errors import ApiError, OutOfSightError, ResultLostError, SkyClusterError, SkyClusterRejectedError, SkyRemoteError
+from skyoperator_provider.errors import ResultLostError, SkyClusterError, SkyClusterRejectedError, SkyRemoteError
 from skyoperator_provider.following import LogStream, resumed
 from skyoperator_provider.manifest import has_run
 from skyoperator_provider.operators.base import Event, target_of
@@ -159,13 +159,17 @@ class SkyClusterOperator(SkyClusterMakingOperator):
             raise AirflowSkipException(f"The job of {target} exited with {code}. Skipping.")
 
     def _clean_up(self, context: Context, target: Target) -> None:
-        """Put away what has done its work, unless a later try has it. A failure of that spoils no result: the object has a time to live."""
+        """Put away what has done its work, unless a later try has it.
+
+        Raises nothing, not even that the task is out of time: its result was had, and the object has a time to live. A next try would find
+        the mark that it was taken, and run the job again.
+        """
         owner = self._owner(context)
         try:
             if owner.mark_collected(target) and self.on_finish_action != "keep":
                 owner.discard()
-        except ApiError as error:
-            self.log.warning("%s could not be deleted; it goes when its ttlSecondsAfterFinished is over. %s", target, error)
+        except (Exception, AirflowTaskTimeout) as error:  # noqa: BLE001 - whatever it is, the result was had
+            self.log.warning("%s could not be deleted; it goes when its ttlSecondsAfterFinished is over. %r", target, error)
 
     def _value(self, target: Target) -> Any:
         """Return what the job returned; None if it returned nothing. Raises ResultLostError; SkyClusterError if it can't be had now."""
@@ -175,8 +179,6 @@ class SkyClusterOperator(SkyClusterMakingOperator):
 
     def _is_discarded_after(self, error: BaseException) -> bool:
         """What is complete is kept for the next try to take its value, which runs nothing again; unless that can only be the same."""
-        if self._is_killed or isinstance(error, OutOfSightError):
-            return super()._is_discarded_after(error)
         if self._is_complete and self._spares_results_after(error):
             return False
         is_success = isinstance(error, AirflowSkipException)

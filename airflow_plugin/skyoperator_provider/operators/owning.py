@@ -19,13 +19,14 @@ from typing import Any, Final, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import Context, TaskDeferred
 
-from skyoperator_provider import links
+from skyoperator_provider import links, references
 from skyoperator_provider.errors import ApiError, OutOfSightError, SkyClusterError, failure
 from skyoperator_provider.following import Follower
 from skyoperator_provider.identity import RESUMED
 from skyoperator_provider.killing import Killer
 from skyoperator_provider.operators.base import XCOM_KEY, Event, SkyClusterBaseOperator, default_deferrable, target_of
 from skyoperator_provider.ownership import Owner, Target
+from skyoperator_provider.references import Reference
 from skyoperator_provider.skycluster import Outcome, Verdict, WaitFor, cluster_of
 
 _GONE_SECONDS: Final = 1800
@@ -118,6 +119,7 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
 
     def _bring_about(self, context: Context, manifest: Body) -> Body:
         limit_seconds = self._limit_seconds() or _GONE_SECONDS
+        self._tell(context, Reference(manifest["metadata"]["namespace"], manifest["metadata"]["name"]))
         body = self._owner(context).bring_about(manifest, timeout_seconds=limit_seconds, poll_seconds=self.poll_seconds)
         self._hold(context, Target.of(body), body)
         return body
@@ -150,8 +152,12 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
     def _hold(self, context: Context, target: Target, body: Body | None) -> None:
         """Make ready for on_kill, and tell the other tasks and the page of this one."""
         self._arm(context, target)
-        context["ti"].xcom_push(key=XCOM_KEY, value=target.as_dict())
+        self._tell(context, target)
         links.persist(context, self.hook.dashboard_url, cluster_of(body))
+
+    def _tell(self, context: Context, target: Target | Reference) -> None:
+        """Tell the other tasks where the object is. First before it is made: a worker that dies then leaves one that they can find."""
+        context["ti"].xcom_push(key=XCOM_KEY, value=references.tell(target, self.hook.deployment))
 
     def _arm(self, context: Context, target: Target) -> None:
         """Make ready for on_kill. The hook has made a request by now. Raises SkyClusterError if the task was killed before that."""

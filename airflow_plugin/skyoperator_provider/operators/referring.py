@@ -22,8 +22,8 @@ class SkyClusterReferringOperator(SkyClusterBaseOperator):
     """Speaks of an object by what a create task returned, by its name, or by the task that made it.
 
     :param cluster: what SkyClusterCreateOperator returned, or a name. Templated.
-    :param cluster_task_id: the task of this DAG run that made the object, which is found by its labels; also after a failure, when the
-        task has returned nothing. For a mapped task it is that of the same map index.
+    :param cluster_task_id: the task of this DAG run that made the object, which is found by its labels and by what the task told as soon
+        as it had it; also after a failure, when the task has returned nothing. For a mapped task it is that of the same map index.
     """
 
     template_fields: Sequence[str] = (*SkyClusterBaseOperator.template_fields, "cluster", "cluster_task_id")
@@ -45,8 +45,7 @@ class SkyClusterReferringOperator(SkyClusterBaseOperator):
     def _made_upstream(self, context: Context) -> list[Target]:
         if self.cluster_task_id is None:
             return []
-        task = references.upstream(self._identity(context), self.cluster_task_id)
-        return references.made_by(self.hook, self.get_namespace(), task)
+        return references.made_by(self.hook, self._maker(context, self.cluster_task_id))
 
     def _one(self, context: Context) -> Target:
         """Return the one object that is meant. Raises SkyClusterError if it is not there: who was to make it is done."""
@@ -65,9 +64,8 @@ class SkyClusterReferringOperator(SkyClusterBaseOperator):
     def _one_made_upstream(self, context: Context) -> Target | None:
         if self.cluster_task_id is None:
             return None
-        task = references.upstream(self._identity(context), self.cluster_task_id)
         try:
-            return references.one_made_by(self.hook, self.get_namespace(), task)
+            return references.one_made_by(self.hook, self._maker(context, self.cluster_task_id))
         except references.AmbiguousError as error:
             raise SkyClusterRejectedError(f"Task {self.task_id}: {error}", reason="InvalidTask") from error
 

@@ -120,8 +120,8 @@ def one_made_by(objects: Objects, maker: Maker) -> Target | None:
     if len(indexes) > 1:
         raise AmbiguousError(
             f"cluster_task_id={maker.task.task_id!r} is a mapped task, and made a SkyCluster for each of the map indexes "
-            f"{', '.join(indexes)}; this task is not mapped, so it can't be told which is meant. Put both into one mapped task group, or expand this one over "
-            "cluster=, with what the task returned"
+            f"{', '.join(indexes)}; this task is not mapped, so it can't be told which is meant. Put both into one mapped task group, "
+            "or expand this one over cluster=, with what the task returned"
         )
     return Target.of(found[0]) if found else None
 

@@ -122,6 +122,19 @@ def log_is_coming(body: Mapping[str, Any]) -> bool:
     return bool((status.get("job") or {}).get("log")) and (status.get("log") or {}).get("attempt") != attempt_of(body)
 
 
+def result_record(body: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return what is written of the value that the latest job returned: state, bytes, sha256; nothing if none is known of.
+
+    The log process writes it with what it kept of the log, and the controller copies it to the job. Where the log is not whole, a value may
+    have been in what is missing: then its state is Unknown.
+    """
+    status = (body or {}).get("status") or {}
+    log = status.get("log") or {}
+    kept = log if log.get("attempt") == attempt_of(body) else {}
+    unknown = {"state": "Unknown"} if kept.get("state") == "Incomplete" else {}
+    return kept.get("result") or (status.get("job") or {}).get("result") or unknown
+
+
 def attempt_of(body: Mapping[str, Any] | None) -> int | None:
     """Return the number of the latest launch that became a job, whose log there is; None before the first."""
     status = (body or {}).get("status") or {}

@@ -86,7 +86,7 @@ def exit_code(source: Source, target: Target, *, check: Callable[[], None] = lam
 
 
 def _may_come(body: Mapping[str, Any] | None) -> bool:
-    """Tell whether to ask again. What was collected once may be so once more: the cluster may be there still, and the log's volume be new."""
+    """Tell whether to ask again. What was collected may be so once more: the cluster may be there still, and the log's volume new."""
     return body is not None and (log_is_coming(body) or result_record(body).get("state") == "Collected")
 
 

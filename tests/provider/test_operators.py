@@ -745,6 +745,64 @@ def test_a_lost_result_is_an_error_and_the_next_try_runs_anew(api: MemoryApi) ->
     assert api.deletions == [uid(api)]
 
 
+@pytest.mark.parametrize("body", [RemoteResult("lost", b"", "a disk failed"), RemoteResult("present", b"{", "")], ids=["lost", "no JSON"])
+@pytest.mark.parametrize("policy", ["delete", "delete_on_success", "keep"])
+def test_after_a_lost_result_the_next_try_runs_anew_whatever_is_kept(api: MemoryApi, policy: str, body: RemoteResult) -> None:
+    """Bug: where the object was kept, each try found it complete, asked for its result, and lost it again."""
+    given = {"result_path": "/tmp/result.json", "on_finish_action": policy, "retries": 2}
+    ends(api, Complete="True")
+    complete = api.on_call
+
+    def on_call(call: Call) -> None:
+        complete(call)
+        if call.verb == "result":
+            api.results[uid(api)] = body
+
+    api.on_call = on_call
+    with pytest.raises(ResultLostError):
+        run(one_step(**given))
+    assert bool(api.deletions) == (policy == "delete")
+
+    api.on_call = lambda call: api.finish_deletions() if call.verb == "wait_gone" else None
+    with pytest.raises(TaskDeferred):
+        run(one_step(**given, deferrable=True), try_number=2)
+    assert len(api.creations) == 2
+    assert api.deletions == [api.creations[0]["metadata"]["uid"]]
+    api.finish_deletions()
+    api.set_conditions(only(api)["metadata"]["name"], Complete="True")
+    api.results[uid(api)] = RemoteResult("present", b"41", "")
+    value, _ = run(one_step(**given, deferrable=True), event=said("reached", of=only(api)), try_number=2)
+    assert value == 41
+
+
+def test_a_lost_result_is_told_even_if_that_can_not_be_written_down(api: MemoryApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next try finds the same, and writes it down then."""
+    ends(api, Complete="True")
+    monkeypatch.setattr(api, "result", lambda *_, **__: RemoteResult("lost", b"", "a disk failed"))
+    with monkeypatch.context() as patch:
+        patch.setattr(api, "annotate", lambda *_, **__: raises(ApiError("kube-apiserver is away")))
+        with pytest.raises(ResultLostError):
+            run(one_step(result_path="/r.json", on_finish_action="keep"))
+    with pytest.raises(ResultLostError):
+        run(one_step(result_path="/r.json", on_finish_action="keep"), try_number=2)
+    assert only(api)["metadata"]["annotations"][COLLECTED] == "true"
+    assert len(api.creations) == 1
+
+
+@pytest.mark.parametrize("policy", ["delete_on_success", "keep"])
+def test_a_result_that_can_not_be_had_now_is_never_taken_for_lost(api: MemoryApi, policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends(api, Complete="True")
+    with monkeypatch.context() as patch:
+        patch.setattr(api, "result", lambda *_, **__: raises(ApiError("the log process is away", status=503)))
+        with pytest.raises(ApiError):
+            run(one_step(result_path="/r.json", on_finish_action=policy))
+    assert COLLECTED not in only(api)["metadata"]["annotations"]
+
+
+def raises(error: Exception) -> Any:
+    raise error
+
+
 def test_a_result_that_cannot_be_had_now_is_kept_for_the_next_try(api: MemoryApi) -> None:
     ends(api, result=b"41", Complete="True")
     found = api.result

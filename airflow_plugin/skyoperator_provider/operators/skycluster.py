@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, Context
 
@@ -19,6 +19,9 @@ from skyoperator_provider.results import await_value, exit_code, raise_remote
 from skyoperator_provider.skycluster import Outcome, Verdict, WaitFor, verdict
 
 __all__ = ["SkyClusterCreateOperator", "SkyClusterDeleteOperator", "SkyClusterLogsOperator", "SkyClusterOperator"]
+
+_SETTLED: Final = (ResultLostError, SkyRemoteError, AirflowSkipException, AirflowFailException)
+"""After these it is known what became of the result: asked again, it could only be the same."""
 
 
 class SkyClusterCreateOperator(SkyClusterMakingOperator):
@@ -149,7 +152,7 @@ class SkyClusterOperator(SkyClusterMakingOperator):
         if end.outcome is Outcome.FAILED and self.skip_on_exit_code:
             self._skip_if_told(target)
         self._expect_reached(target, end)
-        value = self._value(target)
+        value = self._value(context, target)
         self._clean_up(context, target)
         return value
 
@@ -167,11 +170,22 @@ class SkyClusterOperator(SkyClusterMakingOperator):
         except ApiError as error:
             self.log.warning("%s could not be deleted; it goes when its ttlSecondsAfterFinished is over. %s", target, error)
 
-    def _value(self, target: Target) -> Any:
+    def _value(self, context: Context, target: Target) -> Any:
         """Return what the job returned; None if it returned nothing. Raises ResultLostError; SkyClusterError if it can't be had now."""
         if self._result_path is None and not self._wants_value:
             return None
-        return await_value(self.hook, target, is_expected=self._wants_value, check=self._check)
+        try:
+            return await_value(self.hook, target, is_expected=self._wants_value, check=self._check)
+        except _SETTLED:
+            self._note_settled(context, target)
+            raise
+
+    def _note_settled(self, context: Context, target: Target) -> None:
+        """Write down that there is nothing to take: where the object is kept, each later try would find the same, and run nothing."""
+        try:
+            self._owner(context).mark_collected(target)
+        except ApiError as error:
+            self.log.warning("It could not be written down that the result of %s is settled; the next try asks again. %s", target, error)
 
     def _is_discarded_after(self, error: BaseException) -> bool:
         """What is complete is kept for the next try to take its value, which runs nothing again; unless that can only be the same."""
@@ -184,7 +198,7 @@ class SkyClusterOperator(SkyClusterMakingOperator):
 
     def _spares_results_after(self, error: BaseException) -> bool:
         """Tell whether the next try may have a value that this one could not get."""
-        return not self._is_killed and not isinstance(error, (ResultLostError, SkyRemoteError, AirflowSkipException, AirflowFailException))
+        return not self._is_killed and not isinstance(error, _SETTLED)
 
     def _check(self) -> None:
         if self._is_killed:

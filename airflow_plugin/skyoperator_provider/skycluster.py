@@ -51,8 +51,8 @@ class Verdict:
 
     @property
     def is_permanent(self) -> bool:
-        """Whether another try can only meet the same."""
-        return self.outcome is Outcome.REJECTED and self.reason in PERMANENT
+        """Whether another try can only meet the same: refused before a launch, or by SkyPilot or Kubernetes at one."""
+        return self.outcome in {Outcome.REJECTED, Outcome.FAILED} and self.reason in PERMANENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -267,6 +267,8 @@ def test_create_waits_for_what_it_was_told(api: MemoryApi, wait_for: str, condit
     ("conditions", "error", "reason"),
     [
         ({"Failed": ("True", "NoCapacity", "no GPU")}, SkyClusterError, "NoCapacity"),
+        ({"Failed": ("True", "InvalidTask", "Pod is invalid")}, AirflowFailException, "InvalidTask"),
+        ({"Failed": ("True", "PolicyDenied", "violates PodSecurity")}, AirflowFailException, "PolicyDenied"),
         ({"Accepted": ("False", "SecretNotFound", "no hf")}, SkyClusterError, "SecretNotFound"),
         ({"Accepted": ("False", "InvalidTask", "num_node?")}, AirflowFailException, "InvalidTask"),
         ({"Accepted": ("False", "PolicyDenied", "no")}, AirflowFailException, "PolicyDenied"),
@@ -440,6 +442,7 @@ def test_create_goes_on_when_it_was_reached(api: MemoryApi) -> None:
     [
         ("failed", "NoCapacity", SkyClusterError),
         ("rejected", "InvalidTask", AirflowFailException),
+        ("failed", "PolicyDenied", AirflowFailException),
         ("rejected", "SecretNotFound", SkyClusterError),
         ("gone", "Deleted", SkyClusterError),
         ("missing", "NotFound", SkyClusterError),

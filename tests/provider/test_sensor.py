@@ -89,6 +89,7 @@ def test_it_finds_what_was_made_where_its_own_connection_does_not_lead(api: Memo
     [
         ({"Failed": ("True", "JobFailed", "exit 3")}, SkyClusterError, "JobFailed"),
         ({"Accepted": ("False", "InvalidTask", "num_node?")}, AirflowFailException, "InvalidTask"),
+        ({"Failed": ("True", "PolicyDenied", "violates PodSecurity")}, AirflowFailException, "PolicyDenied"),
         ({"Accepted": ("False", "SecretNotFound", "no hf")}, SkyClusterError, "SecretNotFound"),
     ],
 )

@@ -411,6 +411,11 @@ def test_create_defers_with_all_that_the_trigger_needs(api: MemoryApi) -> None:
     assert not api.deletions
 
 
+@pytest.mark.parametrize(("make", "is_kept"), [(create, True), (one_step, False)])
+def test_only_create_keeps_its_object_if_it_is_marked_success(api: MemoryApi, make: Callable[..., Any], is_kept: bool) -> None:
+    assert deferred(make(deferrable=True)).trigger.serialize()[1]["keep_on_success"] is is_kept
+
+
 def test_without_execution_timeout_there_is_no_deadline(api: MemoryApi) -> None:
     found = deferred(create(deferrable=True))
     assert found.timeout is None

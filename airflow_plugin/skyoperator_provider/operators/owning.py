@@ -40,13 +40,16 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
 
     :param deferrable: wait in the triggerer; `[operators] default_deferrable` if it is not said.
     :param poll_seconds: how often a worker looks at the object, where it waits itself.
-    :param on_kill_action: `delete` or `keep` the object when the task is killed, which includes marking it failed or success.
+    :param on_kill_action: `delete` or `keep` the object when the task is killed, which includes marking it failed or success. What
+        SkyClusterCreateOperator made is kept in any case if the task is marked success while it is deferred.
     """
 
     operator_extra_links = (links.SkyClusterLink(),)
 
     _streams_log = False
     """Whether the job's log is printed while it is waited for."""
+    _keeps_on_success = False
+    """Whether later tasks are to have the object of a task that is marked success while it is deferred."""
 
     def __init__(
         self,
@@ -170,6 +173,7 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
 
     def _defer(self, context: Context, target: Target, wait_for: WaitFor, *, after: Event | None = None) -> NoReturn:
         trigger = {**target.as_dict(), "on_kill_action": self.on_kill_action, "logs": self._streams_log}
+        trigger["keep_on_success"] = self._keeps_on_success
         self._wait_in_triggerer(context, trigger, wait_for, self._limit_seconds(), after=after)
 
     def _expect_reached(self, target: Target, end: Verdict) -> None:

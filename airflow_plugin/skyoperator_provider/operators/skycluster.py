@@ -27,12 +27,15 @@ _SETTLED: Final = (ResultLostError, SkyRemoteError, AirflowSkipException, Airflo
 class SkyClusterCreateOperator(SkyClusterMakingOperator):
     """Brings a SkyCluster up for the tasks that follow, and returns {name, namespace, uid}.
 
-    A retry takes over what the try before left running. When the task fails, the object is deleted. A task that is marked success
-    while it runs is killed like any other, and nothing tells a worker that it was success: `on_kill_action="keep"` is for DAGs whose
-    later tasks are to have the cluster even then.
+    A retry takes over what the try before left running. When the task fails, the object is deleted. If the task is marked
+    success while it is deferred, the object stays for the tasks that follow. One that is marked success while a worker runs it is killed
+    like any other, and nothing tells a worker that it was success: `on_kill_action="keep"` is for DAGs whose later tasks are to have the
+    cluster even then.
 
     :param wait_for: `accepted` by the controller, `ready` to be used (or its job running), or `complete`.
     """
+
+    _keeps_on_success = True
 
     def __init__(self, *, wait_for: Literal["accepted", "ready", "complete"] = "ready", **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -411,6 +411,24 @@ def test_create_defers_with_all_that_the_trigger_needs(api: MemoryApi) -> None:
     assert not api.deletions
 
 
+@pytest.mark.parametrize("kind", ["one step", "logs"])
+@pytest.mark.parametrize("given", [{}, {"logging_interval_seconds": 60}])
+def test_how_often_a_trigger_prints_is_the_authors_to_say(api: MemoryApi, kind: str, given: dict[str, Any]) -> None:
+    made_before = {"cluster": made(api)} if kind == "logs" else {}
+    operator = logs(deferrable=True, **made_before, **given) if kind == "logs" else one_step(deferrable=True, **given)
+    waits = deferred(operator)
+    assert waits.trigger.serialize()[1]["logging_interval_seconds"] == given.get("logging_interval_seconds", 10)
+    with pytest.raises(TaskDeferred) as caught:
+        run(operator, event=lost(of=only(api)), after=waits)
+    assert caught.value.trigger.serialize()[1]["logging_interval_seconds"] == given.get("logging_interval_seconds", 10)
+
+
+@pytest.mark.parametrize("make", [one_step, lambda **given: logs(cluster="fit", **given)])
+def test_an_interval_that_would_flood_the_log_api_is_refused(make: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match=r"logging_interval_seconds=0\.5: it is at least 1"):
+        make(logging_interval_seconds=0.5)
+
+
 @pytest.mark.parametrize(("make", "is_kept"), [(create, True), (one_step, False)])
 def test_only_create_keeps_its_object_if_it_is_marked_success(api: MemoryApi, make: Callable[..., Any], is_kept: bool) -> None:
     assert deferred(make(deferrable=True)).trigger.serialize()[1]["keep_on_success"] is is_kept

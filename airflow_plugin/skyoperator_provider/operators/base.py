@@ -32,6 +32,9 @@ PAD_SECONDS: Final = 60
 LOST_LIMIT: Final = 3
 """How often a trigger may lose sight of one object. Each time it has tried for eight minutes, unless a right is missing."""
 
+LOGGING_INTERVAL_SECONDS: Final = 10.0
+"""How often a trigger prints what a log has got, unless the author says it."""
+
 _WAITED_FOR: Final = "waited_for"
 """Airflow keeps for a deferred task which object it waits for, until it goes on or is cleared."""
 
@@ -41,6 +44,13 @@ Event = Mapping[str, Any]
 def default_deferrable() -> bool:
     """Return `[operators] default_deferrable`."""
     return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
+
+
+def checked_interval(seconds: float) -> float:
+    """Return the logging_interval_seconds of an operator. Raises ValueError for less than the log API is to be asked."""
+    if seconds < 1:
+        raise ValueError(f"logging_interval_seconds={seconds!r}: it is at least 1")
+    return seconds
 
 
 class SkyClusterTask:

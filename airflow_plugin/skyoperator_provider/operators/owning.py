@@ -46,11 +46,6 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
 
     operator_extra_links = (links.SkyClusterLink(),)
 
-    _streams_log = False
-    """Whether the job's log is printed while it is waited for."""
-    _keeps_on_success = False
-    """Whether later tasks are to have the object of a task that is marked success while it is deferred."""
-
     def __init__(
         self,
         *,
@@ -172,9 +167,12 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
         return Follower(self.hook, target, log=self.log, poll_seconds=self.poll_seconds, is_killed=lambda: self._is_killed)
 
     def _defer(self, context: Context, target: Target, wait_for: WaitFor, *, after: Event | None = None) -> NoReturn:
-        trigger = {**target.as_dict(), "on_kill_action": self.on_kill_action, "logs": self._streams_log}
-        trigger["keep_on_success"] = self._keeps_on_success
+        trigger = {**target.as_dict(), "on_kill_action": self.on_kill_action, **self._asked_of_trigger()}
         self._wait_in_triggerer(context, trigger, wait_for, self._limit_seconds(), after=after)
+
+    def _asked_of_trigger(self) -> dict[str, Any]:
+        """Return what SkyClusterTrigger is to do beside waiting."""
+        return {}
 
     def _expect_reached(self, target: Target, end: Verdict) -> None:
         """Raise the error that this end is, with the last lines of the log, unless it is the one that was waited for."""

@@ -10,7 +10,14 @@ from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 from skyoperator_provider import references
 from skyoperator_provider.errors import ChangedError, SkyClusterError, SkyClusterRejectedError, failure
 from skyoperator_provider.following import Follower, LogStream, resumed
-from skyoperator_provider.operators.base import Event, SkyClusterBaseOperator, default_deferrable, target_of
+from skyoperator_provider.operators.base import (
+    LOGGING_INTERVAL_SECONDS,
+    Event,
+    SkyClusterBaseOperator,
+    checked_interval,
+    default_deferrable,
+    target_of,
+)
 from skyoperator_provider.ownership import Target
 from skyoperator_provider.references import Reference
 from skyoperator_provider.skycluster import Outcome, Verdict, WaitFor, verdict, words
@@ -75,13 +82,22 @@ class SkyClusterLogsOperator(SkyClusterReferringOperator):
 
     :param log_path: where the whole log is copied to at the end: a path or an ObjectStoragePath. Templated.
     :param deferrable: wait in the triggerer, which prints the log too; `[operators] default_deferrable` if it is not said.
+    :param logging_interval_seconds: how long a trigger waits before it prints what the log has got meanwhile; longer while nothing comes.
     """
 
     template_fields: Sequence[str] = (*SkyClusterReferringOperator.template_fields, "log_path")
 
-    def __init__(self, *, log_path: Any = None, deferrable: bool | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        log_path: Any = None,
+        deferrable: bool | None = None,
+        logging_interval_seconds: float = LOGGING_INTERVAL_SECONDS,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.log_path = log_path
+        self.logging_interval_seconds = checked_interval(logging_interval_seconds)
         self.deferrable = default_deferrable() if deferrable is None else deferrable
 
     def execute(self, context: Context) -> dict[str, str]:
@@ -102,7 +118,8 @@ class SkyClusterLogsOperator(SkyClusterReferringOperator):
         return self._ended(target, end, resumed(self.hook, target, event, log=self.log))
 
     def _defer(self, context: Context, target: Target, *, after: Event | None = None) -> NoReturn:
-        trigger = {**target.as_dict(), "on_kill_action": "keep", "logs": True}
+        asked = {"on_kill_action": "keep", "logs": True, "logging_interval_seconds": self.logging_interval_seconds}
+        trigger = {**target.as_dict(), **asked}
         self._wait_in_triggerer(context, trigger, WaitFor.COMPLETE, self._limit_seconds(), after=after)
 
     def _ended(self, target: Target, end: Verdict, stream: LogStream) -> dict[str, str]:

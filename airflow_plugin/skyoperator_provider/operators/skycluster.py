@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from skyoperator_provider.errors import ApiError, OutOfSightError, ResultLostError, SkyClusterError, SkyClusterRejectedError, SkyRemoteError
 from skyoperator_provider.following import LogStream, resumed
 from skyoperator_provider.manifest import has_run
-from skyoperator_provider.operators.base import Event, target_of
+from skyoperator_provider.operators.base import LOGGING_INTERVAL_SECONDS, Event, checked_interval, target_of
 from skyoperator_provider.operators.creating import SkyClusterMakingOperator
 from skyoperator_provider.operators.referring import SkyClusterDeleteOperator, SkyClusterLogsOperator
 from skyoperator_provider.ownership import Target
@@ -35,8 +35,6 @@ class SkyClusterCreateOperator(SkyClusterMakingOperator):
     :param wait_for: `accepted` by the controller, `ready` to be used (or its job running), or `complete`.
     """
 
-    _keeps_on_success = True
-
     def __init__(self, *, wait_for: Literal["accepted", "ready", "complete"] = "ready", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.wait_for = WaitFor(wait_for)
@@ -57,6 +55,9 @@ class SkyClusterCreateOperator(SkyClusterMakingOperator):
         self._resume(context, target)
         return self._ended(target, end)
 
+    def _asked_of_trigger(self) -> dict[str, Any]:
+        return {"keep_on_success": True}
+
     def _ended(self, target: Target, end: Verdict) -> dict[str, str]:
         self._expect_reached(target, end)
         return target.as_dict()
@@ -68,6 +69,7 @@ class SkyClusterOperator(SkyClusterMakingOperator):
     :param on_finish_action: `delete` the object at the end, `delete_on_success` only then, or `keep` it until its time to live is over.
     :param result_path: the file in which the job may leave JSON, to be returned; None leaves run as it is written, and returns nothing.
     :param logs: whether the job's log is printed.
+    :param logging_interval_seconds: how long a trigger waits before it prints what the log has got meanwhile; longer while nothing comes.
     :param skip_on_exit_code: the task is skipped if run exits with this, or one of these, on the first node. It is told by the way of
         the result, so it wants result_path.
     """
@@ -82,6 +84,7 @@ class SkyClusterOperator(SkyClusterMakingOperator):
         on_finish_action: Literal["delete", "delete_on_success", "keep"] = "delete",
         result_path: str | None = carrier.RESULT_PATH,
         logs: bool = True,
+        logging_interval_seconds: float = LOGGING_INTERVAL_SECONDS,
         skip_on_exit_code: int | Collection[int] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -95,6 +98,7 @@ class SkyClusterOperator(SkyClusterMakingOperator):
         self.on_finish_action = on_finish_action
         self.result_path = result_path
         self._streams_log = logs
+        self.logging_interval_seconds = checked_interval(logging_interval_seconds)
         self.skip_on_exit_code = [skip_on_exit_code] if isinstance(skip_on_exit_code, int) else list(skip_on_exit_code or ())
         self._is_complete = False
 
@@ -115,6 +119,9 @@ class SkyClusterOperator(SkyClusterMakingOperator):
         self._resume(context, target)
         stream = resumed(self.hook, target, event, log=self.log) if self._streams_log else None
         return self._ended(context, target, end, stream)
+
+    def _asked_of_trigger(self) -> dict[str, Any]:
+        return {"logs": self._streams_log, "logging_interval_seconds": self.logging_interval_seconds}
 
     def _returning(self, built: dict[str, Any]) -> dict[str, Any]:
         """Return the object with a job that returns what it leaves in result_path. A task in a ConfigMap is beyond our reach."""

@@ -29,7 +29,7 @@ OWNER_TRY: Final = f"{PREFIX}/owner-try"
 RESUMED: Final = f"{PREFIX}/resumed-by-try"
 """The try that goes on in a worker, after its trigger: from then on no trigger deletes the object, however late one is told of a kill."""
 COLLECTED: Final = f"{PREFIX}/collected"
-"""The result was taken; the next try of this task instance wants a run of its own."""
+"""The result was taken, or is lost; the next try of this task instance wants a run of its own."""
 RUN_STARTED: Final = f"{PREFIX}/run-started"
 """When Airflow started the DAG run."""
 

@@ -181,7 +181,7 @@ class Owner:
         return False
 
     def mark_collected(self, target: Target) -> bool:
-        """Write down that the result was taken, so that no later try takes it for its own. Tell whether it is this try's still."""
+        """Write down that the result was taken or is lost, so that no later try asks for it. Tell whether it is this try's still."""
         while (body := self.find()) is not None and body["metadata"]["uid"] == target.uid:
             try:
                 self._annotate(body, {COLLECTED: "true"})

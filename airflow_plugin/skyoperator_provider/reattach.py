@@ -16,7 +16,7 @@ class Step(StrEnum):
     CREATE = "create"
     ADOPT = "adopt"
     COLLECT = "collect"
-    """It came to a good end that nobody has taken: take it, and run nothing again."""
+    """It came to a good end whose result nobody has taken or missed: take it, and run nothing again."""
     REPLACE = "replace"
     """Delete it, wait until it is gone, create it anew."""
     AWAIT_GONE = "await gone"

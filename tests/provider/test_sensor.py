@@ -76,11 +76,20 @@ def test_it_finds_its_object(api: MemoryApi, made: dict[str, str], by: str) -> N
     run(sensor(**given[by]))
 
 
+def test_it_finds_what_was_made_where_its_own_connection_does_not_lead(api: MemoryApi) -> None:
+    upstream = replace(UPSTREAM, deployment="dev")
+    api.create(build(upstream, "other", 1, task={"run": "true"}))
+    api.set_conditions(upstream.name, "other", Complete="True")
+    told = {"name": upstream.name, "namespace": "other", "deployment": "dev"}
+    run(sensor(cluster_task_id="fit"), xcoms={("fit", -1, "skycluster"): told})
+
+
 @pytest.mark.parametrize(
     ("conditions", "error", "reason"),
     [
         ({"Failed": ("True", "JobFailed", "exit 3")}, SkyClusterError, "JobFailed"),
         ({"Accepted": ("False", "InvalidTask", "num_node?")}, AirflowFailException, "InvalidTask"),
+        ({"Failed": ("True", "PolicyDenied", "violates PodSecurity")}, AirflowFailException, "PolicyDenied"),
         ({"Accepted": ("False", "SecretNotFound", "no hf")}, SkyClusterError, "SecretNotFound"),
     ],
 )

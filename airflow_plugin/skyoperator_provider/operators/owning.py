@@ -20,13 +20,14 @@ from typing import Any, Final, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, Context, TaskDeferred
 
-from skyoperator_provider import links
+from skyoperator_provider import links, references
 from skyoperator_provider.errors import ApiError, OutOfSightError, SkyClusterError, failure
 from skyoperator_provider.following import Follower
 from skyoperator_provider.identity import RESUMED
 from skyoperator_provider.killing import Killer
 from skyoperator_provider.operators.base import XCOM_KEY, Event, SkyClusterBaseOperator, default_deferrable, target_of
 from skyoperator_provider.ownership import Owner, Target
+from skyoperator_provider.references import Reference
 from skyoperator_provider.skycluster import Outcome, Verdict, WaitFor, cluster_of
 
 _GONE_SECONDS: Final = 1800
@@ -40,13 +41,11 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
 
     :param deferrable: wait in the triggerer; `[operators] default_deferrable` if it is not said.
     :param poll_seconds: how often a worker looks at the object, where it waits itself.
-    :param on_kill_action: `delete` or `keep` the object when the task is killed, which includes marking it failed or success.
+    :param on_kill_action: `delete` or `keep` the object when the task is killed, which includes marking it failed or success. What
+        SkyClusterCreateOperator made is kept in any case if the task is marked success while it is deferred.
     """
 
     operator_extra_links = (links.SkyClusterLink(),)
-
-    _streams_log = False
-    """Whether the job's log is printed while it is waited for."""
 
     def __init__(
         self,
@@ -131,6 +130,7 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
 
     def _bring_about(self, context: Context, manifest: Body) -> Body:
         limit_seconds = self._limit_seconds() or _GONE_SECONDS
+        self._tell(context, Reference(manifest["metadata"]["namespace"], manifest["metadata"]["name"]))
         body = self._owner(context).bring_about(manifest, timeout_seconds=limit_seconds, poll_seconds=self.poll_seconds)
         self._hold(context, Target.of(body), body)
         return body
@@ -157,8 +157,12 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
     def _hold(self, context: Context, target: Target, body: Body | None) -> None:
         """Make ready for on_kill, and tell the other tasks and the page of this one."""
         self._arm(context, target, body)
-        context["ti"].xcom_push(key=XCOM_KEY, value=target.as_dict())
+        self._tell(context, target)
         links.persist(context, self.hook.dashboard_url, cluster_of(body))
+
+    def _tell(self, context: Context, target: Target | Reference) -> None:
+        """Tell the other tasks where the object is. First before it is made: a worker that dies then leaves one that they can find."""
+        context["ti"].xcom_push(key=XCOM_KEY, value=references.tell(target, self.hook.deployment))
 
     def _arm(self, context: Context, target: Target, body: Body | None = None) -> None:
         """Make ready for on_kill. Raises SkyClusterError if the task was killed before that."""
@@ -173,8 +177,12 @@ class SkyClusterOwningOperator(SkyClusterBaseOperator):
         return Follower(self.hook, target, log=self.log, poll_seconds=self.poll_seconds, saw=saw, is_killed=lambda: self._is_killed)
 
     def _defer(self, context: Context, target: Target, wait_for: WaitFor, *, after: Event | None = None) -> NoReturn:
-        trigger = {**target.as_dict(), "on_kill_action": self.on_kill_action, "logs": self._streams_log}
+        trigger = {**target.as_dict(), "on_kill_action": self.on_kill_action, **self._asked_of_trigger()}
         self._wait_in_triggerer(context, trigger, wait_for, self._limit_seconds(), after=after)
+
+    def _asked_of_trigger(self) -> dict[str, Any]:
+        """Return what SkyClusterTrigger is to do beside waiting."""
+        return {}
 
     def _expect_reached(self, target: Target, end: Verdict) -> None:
         """Raise the error that this end is, with the last lines of the log, unless it is the one that was waited for."""

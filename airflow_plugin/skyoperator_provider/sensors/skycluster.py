@@ -132,8 +132,7 @@ class SkyClusterSensor(SkyClusterTask, BaseSensorOperator):
     def _made_upstream(self, context: Context) -> Target | None:
         if self.cluster_task_id is None:
             return None
-        task = references.upstream(self._identity(context), self.cluster_task_id)
-        return references.one_made_by(self.hook, self.get_namespace(), task)
+        return references.one_made_by(self.hook, self._maker(context, self.cluster_task_id))
 
     def _expect_soon(self, context: Context, reference: Reference) -> None:
         waited_seconds = time.time() - self._waiting_since(context)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, BinaryIO, Final, Protocol
 
@@ -17,6 +17,8 @@ PIECE_BYTES: Final = 256 * 1024
 LAST_LINES: Final = 20
 _END_SECONDS: Final = 45
 """For how long the end of a log is waited for after its job's: the log process comes by every 30 s (docs/logs.md, logs.intervalSeconds)."""
+
+_NO_END: Final = "its end has not come by now. Does the skyoperator's log process run?"
 
 PATIENCE_SECONDS: Final = 600
 """How long an API server may be away."""
@@ -147,6 +149,7 @@ class Follower:
         *,
         log: Log,
         poll_seconds: float = 3,
+        saw: Callable[[Body | None], None] = lambda _: None,
         is_killed: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -155,6 +158,7 @@ class Follower:
         self._target = target
         self._log = log
         self._poll_seconds = poll_seconds
+        self._saw = saw
         self._is_killed = is_killed
         self._clock = clock
         self._sleep = sleep
@@ -181,6 +185,7 @@ class Follower:
             self._log.warning("%s can't be looked at now, and is waited for all the same. %s", self._target, error)
             return None
         self._patience.renew()
+        self._saw(body)
         self._tell(body)
         if stream is not None:
             stream.turn_to(attempt_of(body))
@@ -188,7 +193,7 @@ class Follower:
         return verdict(body, wait_for, uid=self._target.uid)
 
     def drain(self, stream: LogStream) -> None:
-        """Print the rest of the log of a job that has ended. Its end comes some seconds after the job's."""
+        """Print the rest of the log of a job that has ended. Its end comes some seconds after the job's; if it does not, that is said."""
         deadline = self._clock() + _END_SECONDS
         while True:
             self._check()
@@ -196,16 +201,24 @@ class Follower:
             is_ours = body is not None and body["metadata"]["uid"] == self._target.uid
             stream.turn_to(attempt_of(body) if is_ours else None)
             stream.advance()
-            if stream.is_over or not is_ours or not log_is_coming(body or {}) or self._clock() > deadline:
+            if stream.is_over or (is_ours and not log_is_coming(body or {})):
                 return stream.finish()
+            if not is_ours or self._clock() > deadline:
+                return self._give_up(stream)
             self._sleep(self._poll_seconds)
+
+    def _give_up(self, stream: LogStream) -> None:
+        stream.finish()
+        self._log.warning("The log of %s is not whole: %s", self._target, _NO_END)
 
     def _body_if_it_can_be_had(self) -> Body | None:
         """The job has ended, and only the end of its log is at stake."""
         try:
-            return self._source.read(self._target.namespace, self._target.name)
+            body = self._source.read(self._target.namespace, self._target.name)
         except ApiError:
             return None
+        self._saw(body)
+        return body
 
     def last_lines(self) -> list[str]:
         """Return the last lines of the log; none if it can't be had, since there is another error to tell of."""
@@ -217,13 +230,24 @@ class Follower:
         return [line.decode(errors="replace") for line in piece.data.splitlines()]
 
     def copy_log(self, to: BinaryIO) -> str:
-        """Write the whole log; return what is missing from it, or nothing. Raises ApiError."""
+        """Write the whole log; return what is missing from it, or nothing. Then the last line says so too. Raises ApiError."""
+        last_byte, missing = b"\n", ""
+        for piece in self._pieces():
+            to.write(piece.data)
+            last_byte = piece.data[-1:] or last_byte
+            missing = "" if piece.state == "complete" else piece.message or _NO_END
+        if missing:
+            to.write((b"" if last_byte == b"\n" else b"\n") + f"[This log is not whole: {missing}]\n".encode())
+        return missing
+
+    def _pieces(self) -> Iterator[LogPiece]:
+        """Yield the whole log; the last piece tells how it ended. Raises ApiError."""
         target, offset = self._target, 0
         while True:
             piece = self._source.read_log(target.namespace, target.name, uid=target.uid, offset_bytes=offset, limit_bytes=PIECE_BYTES)
-            to.write(piece.data)
+            yield piece
             if piece.next_offset_bytes is None or piece.next_offset_bytes <= offset:
-                return piece.message
+                return
             offset = piece.next_offset_bytes
 
     def _check(self) -> None:

@@ -3,6 +3,11 @@
 The name is made of what stays the same over the retries of one task instance, and of nothing else, so that a worker that died between
 creating the object and remembering it finds it again. What moves is the series: clearing a finished task asks for a new run of it, and
 Airflow raises `max_tries` then and only then (airflow/models/taskinstance.py, clear_task_instances).
+
+A DAG run that is deleted and made again has the same id, and its tries and series begin anew, so all names are the same. What differs is
+when Airflow started it. Of all that Airflow 2.11 to 3.3 tells a worker of its DAG run, only that is another one in the run made anew, and
+stays over retries, deferrals and the clear of tasks while the run goes on. `clear_number` begins anew, `run_after` is of the schedule; a
+task instance has a new id at each try. The clear of a finished run moves it, but all that is cleared is another series then.
 """
 
 from __future__ import annotations
@@ -11,7 +16,9 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
 PREFIX: Final = "airflow.skyoperator.dev"
@@ -22,7 +29,9 @@ OWNER_TRY: Final = f"{PREFIX}/owner-try"
 RESUMED: Final = f"{PREFIX}/resumed-by-try"
 """The try that goes on in a worker, after its trigger: from then on no trigger deletes the object, however late one is told of a kill."""
 COLLECTED: Final = f"{PREFIX}/collected"
-"""The result was taken; the next try of this task instance wants a run of its own."""
+"""The result was taken, or is lost; the next try of this task instance wants a run of its own."""
+RUN_STARTED: Final = f"{PREFIX}/run-started"
+"""When Airflow started the DAG run."""
 
 _SLUG_CHARACTERS: Final = 24
 _LABEL_CHARACTERS: Final = 63
@@ -39,6 +48,8 @@ class Identity:
     task_id: str
     map_index: int = -1
     series: int = 0
+    run_started: datetime | None = field(default=None, compare=False)
+    """When Airflow started the DAG run, if it tells; neither in the name nor in what has to be equal."""
 
     @property
     def name(self) -> str:
@@ -68,10 +79,25 @@ class Identity:
             f"{PREFIX}/series": str(self.series),
         }
 
+    @property
+    def origin(self) -> dict[str, str]:
+        """The annotation that tells which of two DAG runs of one id it was."""
+        return {} if self.run_started is None else {RUN_STARTED: self.run_started.astimezone(UTC).isoformat()}
+
     def owns(self, body: Mapping[str, Any]) -> bool:
         """Tell whether the object was made for this task instance, in this series."""
         found = body["metadata"].get("annotations") or {}
         return all(found.get(key) == value for key, value in self.annotations.items())
+
+    def is_later_than(self, body: Mapping[str, Any]) -> bool:
+        """Tell whether the object is of an earlier DAG run of the same id. Not known is no."""
+        started = _run_started(body)
+        return started is not None and self.run_started is not None and started < self.run_started
+
+    def is_earlier_than(self, body: Mapping[str, Any]) -> bool:
+        """Tell whether the object is of a later DAG run of the same id. Not known is no."""
+        started = _run_started(body)
+        return started is not None and self.run_started is not None and started > self.run_started
 
     def _digest(self, *more: int) -> str:
         raw = [self.deployment, self.dag_id, self.run_id, self.task_id, self.map_index, *more]
@@ -83,6 +109,13 @@ def said(body: Mapping[str, Any]) -> str:
     found = body["metadata"].get("annotations") or {}
     named = {key.removeprefix(f"{PREFIX}/"): value for key, value in found.items() if key.startswith(f"{PREFIX}/")}
     return ", ".join(f"{key} {value!r}" for key, value in sorted(named.items())) or "nobody that Airflow knows"
+
+
+def _run_started(body: Mapping[str, Any]) -> datetime | None:
+    with suppress(ValueError):
+        started = datetime.fromisoformat((body["metadata"].get("annotations") or {}).get(RUN_STARTED, ""))
+        return started if started.tzinfo is not None else None
+    return None
 
 
 def _slug(text: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from skyoperator_provider.errors import ApiError, ChangedError
 from skyoperator_provider.ownership import Objects, Target, is_leaving, owner_try
@@ -23,6 +24,12 @@ class Killer:
         self._objects = objects
         self._target = target
         self._owner_try = str(owner_try)
+        self._version: str | None = None
+
+    def saw(self, body: Mapping[str, Any] | None) -> None:
+        """Remember the object as it is while it is this try's, for a kill that can't look."""
+        if body is not None and self._is_own(body):
+            self._version = body["metadata"].get("resourceVersion")
 
     def __call__(self) -> bool:
         """Delete the object if it is this try's still; tell whether that is settled. Raises nothing: nobody could do anything about it."""
@@ -36,16 +43,21 @@ class Killer:
         target = self._target
         try:
             body = self._objects.read(target.namespace, target.name, request_timeout_seconds=_LOOK_SECONDS)
-            if body is None or body["metadata"]["uid"] != target.uid or owner_try(body) != self._owner_try or is_leaving(body):
+            if body is None or not self._is_own(body) or is_leaving(body):
                 return True
-            version = body["metadata"].get("resourceVersion")
+            self.saw(body)
         except ApiError:
-            # Better deleted unseen than left to run until its deadline.
-            version = None
+            # As it was seen last it was this try's, and who takes it over writes to it. What can't be told at all is left to its deadline:
+            # a job too long is a lesser evil than one that the next try waits for, and that is gone.
+            if self._version is None:
+                return False
         try:
             self._objects.delete(
-                target.namespace, target.name, uid=target.uid, resource_version=version, request_timeout_seconds=DELETE_SECONDS
+                target.namespace, target.name, uid=target.uid, resource_version=self._version, request_timeout_seconds=DELETE_SECONDS
             )
         except ChangedError:
             return False
         return True
+
+    def _is_own(self, body: Mapping[str, Any]) -> bool:
+        return bool(body["metadata"]["uid"] == self._target.uid and owner_try(body) == self._owner_try)

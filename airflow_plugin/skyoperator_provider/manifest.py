@@ -112,7 +112,7 @@ def build(
     _fill_in(spec, defaults or Defaults(), execution_timeout_seconds)
     metadata["name"], metadata["namespace"] = identity.name, namespace
     metadata["labels"] = {**_theirs(metadata, "labels"), **identity.labels}
-    metadata["annotations"] = {**_theirs(metadata, "annotations"), **identity.annotations, OWNER_TRY: str(owner_try)}
+    metadata["annotations"] = {**_theirs(metadata, "annotations"), **identity.annotations, **identity.origin, OWNER_TRY: str(owner_try)}
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": _plain(metadata, "metadata"), "spec": _plain(spec, "spec")}
 
 

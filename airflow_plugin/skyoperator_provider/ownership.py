@@ -106,7 +106,9 @@ def identity_of(context: Mapping[str, Any], task: BaseOperator, deployment: str)
     """
     ti = context["ti"]
     map_index = -1 if ti.map_index is None else ti.map_index
-    return Identity(deployment, ti.dag_id, ti.run_id, ti.task_id, map_index=map_index, series=ti.max_tries - (task.retries or 0))
+    series = ti.max_tries - (task.retries or 0)
+    run_started = getattr(context.get("dag_run"), "start_date", None)
+    return Identity(deployment, ti.dag_id, ti.run_id, ti.task_id, map_index=map_index, series=series, run_started=run_started)
 
 
 class Owner:
@@ -143,7 +145,7 @@ class Owner:
         return self._repeat(deadline, lambda: self._take_step(manifest, deadline, poll_seconds))
 
     def delete_other_series(self) -> bool:
-        """Delete what another run of this very task instance left: it was cleared, and nobody waits for that any more. Return True.
+        """Delete what another series of this very task instance left: it was cleared, and nobody waits for that any more. Return True.
 
         Not only older ones: who edits a task's retries while it runs moves its series too, in either direction. Which try is the later
         one is told by its number, which grows over clears. Raises SkyClusterError if there is something of a later try, ChangedError.
@@ -161,7 +163,7 @@ class Owner:
     def find(self) -> Body | None:
         """Return the object of this task instance, if it belongs to this very try."""
         body = self._objects.read(self._namespace, self.identity.name)
-        if body is None or not self.identity.owns(body) or owner_try(body) != self._owner_try:
+        if body is None or not self.identity.owns(body) or self.identity.is_earlier_than(body) or owner_try(body) != self._owner_try:
             return None
         return body
 
@@ -179,7 +181,7 @@ class Owner:
         return False
 
     def mark_collected(self, target: Target) -> bool:
-        """Write down that the result was taken, so that no later try takes it for its own. Tell whether it is this try's still."""
+        """Write down that the result was taken or is lost, so that no later try asks for it. Tell whether it is this try's still."""
         while (body := self.find()) is not None and body["metadata"]["uid"] == target.uid:
             try:
                 self._annotate(body, {COLLECTED: "true"})
@@ -192,10 +194,11 @@ class Owner:
     def _unclaimed(self) -> Body | None:
         """Return the object of this series, unless it is a later try's, or leaving."""
         body = self._objects.read(self._namespace, self.identity.name)
-        if body is None or not self.identity.owns(body) or is_leaving(body):
+        if body is None or not self.identity.owns(body) or self.identity.is_earlier_than(body) or is_leaving(body):
             return None
         holder = owner_try(body) or ""
-        return body if holder.isdecimal() and int(holder) <= int(self._owner_try) else None
+        is_older = holder.isdecimal() and int(holder) <= int(self._owner_try)
+        return body if is_older or self.identity.is_later_than(body) else None
 
     def _repeat(self, deadline: float, step: Callable[[], T | None]) -> T:
         """Return what the step returns, once it returns something. What changed between two calls of it is read again."""
@@ -280,7 +283,14 @@ class Owner:
             )
 
     def _expect_not_overtaken(self, found: Body) -> None:
-        """A worker that was cut off, declared dead and came back must not take the object from the try after it."""
+        """A worker that was cut off, declared dead and came back must not take the object from the try after it.
+
+        The tries of two DAG runs of one id are numbered alike, and tell nothing of each other.
+        """
+        if self.identity.is_later_than(found):
+            return
+        if self.identity.is_earlier_than(found):
+            raise SkyClusterError(f"{Target.of(found)} is of a later DAG run of that id, since this one was deleted.", reason="Overtaken")
         holder = owner_try(found) or ""
         if holder.isdecimal() and int(holder) > int(self._owner_try):
             raise SkyClusterError(f"{Target.of(found)} belongs to try {holder} by now; this is try {self._owner_try}.", reason="Overtaken")

@@ -16,7 +16,7 @@ class Step(StrEnum):
     CREATE = "create"
     ADOPT = "adopt"
     COLLECT = "collect"
-    """It came to a good end that nobody has taken: take it, and run nothing again."""
+    """It came to a good end whose result nobody has taken or missed: take it, and run nothing again."""
     REPLACE = "replace"
     """Delete it, wait until it is gone, create it anew."""
     AWAIT_GONE = "await gone"
@@ -31,9 +31,14 @@ def next_step(found: Mapping[str, Any] | None, identity: Identity) -> Step:
         return Step.CONFLICT
     if found["metadata"].get("deletionTimestamp"):
         return Step.AWAIT_GONE
-    if is_true(found, "Complete"):
-        return Step.REPLACE if COLLECTED in (found["metadata"].get("annotations") or {}) else Step.COLLECT
-    end = verdict(found, WaitFor.COMPLETE)
-    if end is not None and end.outcome in {Outcome.FAILED, Outcome.REJECTED}:
+    if identity.is_later_than(found) or _is_spent(found):
         return Step.REPLACE
-    return Step.ADOPT
+    return Step.COLLECT if is_true(found, "Complete") else Step.ADOPT
+
+
+def _is_spent(found: Mapping[str, Any]) -> bool:
+    """Tell whether nothing is to be had of it any more: its result was taken, or it failed, or was refused."""
+    if is_true(found, "Complete"):
+        return COLLECTED in (found["metadata"].get("annotations") or {})
+    end = verdict(found, WaitFor.COMPLETE)
+    return end is not None and end.outcome in {Outcome.FAILED, Outcome.REJECTED}

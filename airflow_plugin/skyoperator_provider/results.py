@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from hashlib import sha256
 from typing import Any, Final, Protocol
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
@@ -12,7 +13,7 @@ from skyoperator_provider.errors import ResultLostError, SkyClusterError, SkyRem
 from skyoperator_provider.hooks.skycluster import RemoteResult
 from skyoperator_provider.ownership import Target
 from skyoperator_provider.remote.values import RemoteError, UnreadableValueError, code_of, read
-from skyoperator_provider.skycluster import log_is_coming
+from skyoperator_provider.skycluster import attempt_of, log_is_coming, result_record
 
 WAIT_SECONDS: Final = 120
 """The log process has `logs.waitSeconds` (60) to take it from the cluster (docs/lifecycle.md, whenFinished), and some more to say so."""
@@ -45,25 +46,23 @@ def await_value(
     Raises ResultLostError if there was one, or had to be, and it can't be had; SkyClusterError if it can't be had now; what the function
     raised, if it raised.
     """
-    deadline = clock() + WAIT_SECONDS
+    deadline, attempt = clock() + WAIT_SECONDS, None
     while True:
         check()
         # Asked first: what comes between the two questions is not missed.
-        is_coming = _is_coming(source, target)
-        found = source.result(target.namespace, target.name, uid=target.uid)
+        body = _body(source, target)
+        # Of the launch that came to this end: the log process may not have seen it yet, and has what an earlier one returned.
+        attempt = attempt_of(body) or attempt
+        found = source.result(target.namespace, target.name, uid=target.uid, attempt=attempt)
         if found.state == "present":
-            return _value(target, found.body)
-        if found.state == "lost" or (is_expected and not is_coming):
+            return _value(target, found.body, result_record(body))
+        if found.state == "lost" or (is_expected and not _may_come(body)):
             raise _lost(target, found.message)
-        if not is_coming:
-            _expect_there(source, target)
+        if not _may_come(body):
+            _expect_none_returned(source, target, body)
             return None
         if clock() > deadline:
-            raise SkyClusterError(
-                f"What the job of {target} returned has not come for {WAIT_SECONDS} s; the next try asks for it again. Does the "
-                "skyoperator's log process run?",
-                reason="ResultNotYet",
-            )
+            raise _overdue(target, body)
         sleep(_POLL_SECONDS)
 
 
@@ -86,15 +85,33 @@ def exit_code(source: Source, target: Target, *, check: Callable[[], None] = lam
     return None
 
 
-def _is_coming(source: Source, target: Target) -> bool:
-    body = _body(source, target)
-    return body is not None and log_is_coming(body)
+def _may_come(body: Mapping[str, Any] | None) -> bool:
+    """Tell whether to ask again. What was collected may be so once more: the cluster may be there still, and the log's volume new."""
+    return body is not None and (log_is_coming(body) or result_record(body).get("state") == "Collected")
 
 
-def _expect_there(source: Source, target: Target) -> None:
-    """That there is no result means that none was returned only while the object is there: with it goes what was kept of its log."""
+def _expect_none_returned(source: Source, target: Target, body: Mapping[str, Any] | None) -> None:
+    """That there is no result means that none was returned only if nothing else is written of it, and while the object is there.
+
+    With that goes what was kept of its log. Raises ResultLostError.
+    """
+    state = result_record(body).get("state")
+    if state == "Lost":
+        raise _lost(target, "not all of it was had")
+    if state == "Unknown":
+        raise _lost(target, "if it returned a value, that was in what is missing of its log")
     if _body(source, target) is None:
         raise _lost(target, "the object was deleted before its result was taken")
+
+
+def _overdue(target: Target, body: Mapping[str, Any] | None) -> SkyClusterError:
+    if result_record(body).get("state") == "Collected":
+        return _lost(target, "it was collected, and is not there any more. Was the volume of skyoperator's log process lost?")
+    return SkyClusterError(
+        f"What the job of {target} returned has not come for {WAIT_SECONDS} s; the next try asks for it again. Does the "
+        "skyoperator's log process run?",
+        reason="ResultNotYet",
+    )
 
 
 def _body(source: Source, target: Target) -> dict[str, Any] | None:
@@ -106,7 +123,9 @@ def _lost(target: Target, why: str) -> ResultLostError:
     return ResultLostError(f"What the job of {target} returned is lost: {why}", reason="ResultLost")
 
 
-def _value(target: Target, body: bytes) -> Any:  # noqa: ANN401 - what the job returned
+def _value(target: Target, body: bytes, record: Mapping[str, Any]) -> Any:  # noqa: ANN401 - what the job returned
+    if record.get("sha256") not in (None, sha256(body).hexdigest()):
+        raise _lost(target, "what is there in its place is another than was collected")
     try:
         found = read(body)
     except UnreadableValueError as error:

@@ -51,8 +51,8 @@ class Verdict:
 
     @property
     def is_permanent(self) -> bool:
-        """Whether another try can only meet the same."""
-        return self.outcome is Outcome.REJECTED and self.reason in PERMANENT
+        """Whether another try can only meet the same: refused before a launch, or by SkyPilot or Kubernetes at one."""
+        return self.outcome in {Outcome.REJECTED, Outcome.FAILED} and self.reason in PERMANENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +120,19 @@ def log_is_coming(body: Mapping[str, Any]) -> bool:
     """Tell whether it is yet to be said what was kept of the latest job's log. Never where the log process is switched off."""
     status = body.get("status") or {}
     return bool((status.get("job") or {}).get("log")) and (status.get("log") or {}).get("attempt") != attempt_of(body)
+
+
+def result_record(body: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return what is written of the value that the latest job returned: state, bytes, sha256; nothing if none is known of.
+
+    The log process writes it with what it kept of the log, and the controller copies it to the job. Where the log is not whole, a value may
+    have been in what is missing: then its state is Unknown.
+    """
+    status = (body or {}).get("status") or {}
+    log = status.get("log") or {}
+    kept = log if log.get("attempt") == attempt_of(body) else {}
+    unknown = {"state": "Unknown"} if kept.get("state") == "Incomplete" else {}
+    return kept.get("result") or (status.get("job") or {}).get("result") or unknown
 
 
 def attempt_of(body: Mapping[str, Any] | None) -> int | None:

@@ -30,6 +30,8 @@ DagBag: Final = first("airflow.dag_processing.dagbag:DagBag", "airflow.models.da
 DagSerialization: Final = first(
     "airflow.serialization.serialized_objects:DagSerialization", "airflow.serialization.serialized_objects:SerializedDAG"
 )
+DagRunOfWorker: Final = first("airflow.sdk.api.datamodels._generated:DagRun", "airflow.models.dagrun:DagRun")
+"""What a task's context tells of its DAG run."""
 DeferralTimeoutError: Final = first(
     "airflow.sdk.exceptions:TaskDeferralTimeout", "airflow.exceptions:TaskDeferralTimeout", "airflow.exceptions:TaskDeferralError"
 )

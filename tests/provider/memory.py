@@ -61,6 +61,7 @@ class MemoryApi:
         """By uid, or by uid/attempt where attempts differ."""
         self.log_states: dict[str, str] = {}
         self.results: dict[str, RemoteResult] = {}
+        """By uid, or by uid/attempt where attempts differ."""
         self._numbers = itertools.count(1)
 
     # The world's side.
@@ -95,6 +96,9 @@ class MemoryApi:
 
     def get_namespace(self) -> str:
         return NAMESPACE
+
+    def prepare(self) -> None:
+        pass
 
     def create(self, manifest: Mapping[str, Any]) -> Body:
         metadata = manifest["metadata"]
@@ -180,8 +184,8 @@ class MemoryApi:
             return LogPiece(data, end, state, "a disk failed" if state == "incomplete" else "")
 
     def result(self, namespace: str, name: str, *, uid: str, attempt: int | None = None) -> RemoteResult:
-        with self._call("result", name, uid=uid):
-            return self.results.get(uid, RemoteResult("not yet", b"", "there is none"))
+        with self._call("result", name, uid=uid, attempt=attempt):
+            return self.results.get(f"{uid}/{attempt}", self.results.get(uid, RemoteResult("not yet", b"", "there is none")))
 
     # What a kube-apiserver does by itself.
 

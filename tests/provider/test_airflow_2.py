@@ -13,13 +13,15 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG
 from airflow.utils.db import initdb
 from skyoperator_provider.hooks.skycluster import RemoteResult
+from skyoperator_provider.identity import RUN_STARTED
 from skyoperator_provider.operators.skycluster import SkyClusterOperator
+from skyoperator_provider.sensors.skycluster import SkyClusterSensor
 from skyoperator_provider.triggers import skycluster as module
 from skyoperator_provider.triggers.skycluster import SkyClusterTrigger
 
 from tests.provider import far_side
 from tests.provider.airflows import DagBag, DagSerialization, TaskTerminated
-from tests.provider.memory import NAMESPACE, Call, MemoryApi
+from tests.provider.memory import CALLS, NAMESPACE, Call, MemoryApi
 
 DAG_FILE = """
 from datetime import datetime
@@ -111,6 +113,7 @@ def test_it_runs(dag: Any, api: MemoryApi, database: None, tmp_path: Path) -> No
     assert tasks["fit"].xcom_pull("fit") == {"rate": 7, "run": run.run_id}
     assert tasks["register"].xcom_pull("register") == 7
     assert len(api.creations) == len(api.deletions) == 3
+    assert all(RUN_STARTED in body["metadata"]["annotations"] for body in api.creations)
 
 
 def test_a_worker_that_is_killed_deletes(api: MemoryApi, database: None) -> None:
@@ -131,6 +134,16 @@ def test_a_worker_that_is_killed_deletes(api: MemoryApi, database: None) -> None
     finally:
         signal.signal(signal.SIGTERM, before)
     assert len(api.creations) == len(api.deletions) == 1
+
+
+def test_the_pokes_of_a_sensor_that_reschedules_itself_share_one_grace(api: MemoryApi, database: None) -> None:
+    with DAG("train", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+        SkyClusterSensor(
+            task_id="wait", cluster="no-such", mode="reschedule", poke_interval=0, missing_grace_seconds=0.2, timeout=3600, deferrable=False
+        )
+    run = dag.test()
+    assert [task.state for task in run.get_task_instances()] == ["failed"]
+    assert 1 < len(api.calls) < CALLS / 2
 
 
 async def test_a_kill_of_what_is_deferred_all_the_same_deletes_nothing(

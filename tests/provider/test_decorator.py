@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -211,14 +213,12 @@ def test_an_argument_that_cannot_be_sent_is_the_authors_error(api: MemoryApi) ->
     assert not api.creations
 
 
-@pytest.mark.parametrize(
-    ("args", "kwargs", "name"), [([{"key": "s3cr3t-of-mine"}], {}, "number 1"), ([], {"value": "s3cr3t-of-mine"}, "value")]
-)
-def test_a_masked_argument_points_to_secrets(api: MemoryApi, args: Any, kwargs: Any, name: str) -> None:
+@pytest.mark.parametrize(("args", "kwargs"), [([{"key": "s3cr3t-of-mine"}], {}), ([], {"value": "s3cr3t-of-mine"})])
+def test_a_masked_argument_points_to_secrets(api: MemoryApi, args: Any, kwargs: Any) -> None:
     mask_secret("s3cr3t-of-mine")
     with DAG("train", schedule=None):
         operator = decorated(poll_seconds=0)(*args, **kwargs).operator
-    with pytest.raises(AirflowFailException, match=rf"argument {name} holds.*secrets=") as caught:
+    with pytest.raises(AirflowFailException, match=r"argument value holds.*secrets=") as caught:
         run(operator)
     assert "s3cr3t" not in str(caught.value)
     assert not api.creations
@@ -236,7 +236,7 @@ def test_a_masked_argument_of_several_lines_is_found_wherever_it_is(api: MemoryA
     mask_secret(KEY)
     with DAG("train", schedule=None):
         operator = decorated(poll_seconds=0, serializer="cloudpickle")(value).operator
-    with pytest.raises(AirflowFailException, match=r"argument number 1 holds.*secrets="):
+    with pytest.raises(AirflowFailException, match=r"argument value holds.*secrets="):
         run(operator)
     assert not api.creations
 
@@ -245,6 +245,95 @@ def test_an_argument_that_holds_itself_is_searched_to_an_end(api: MemoryApi) -> 
     value: list[Any] = []
     value.append(value)
     assert not holds_secret(value)
+
+
+TOKEN = "s3cr3t-of-a-default"
+KEYS = (TOKEN.encode(), {TOKEN: 1})
+
+
+def logs_in(token: str = TOKEN, *, keys: Any = KEYS) -> str:
+    return f"{token}{keys}"
+
+
+def task_of(function: Any, *args: Any, **kwargs: Any) -> Any:
+    made: Any = sky_task(function, poll_seconds=0)
+    return made(*args, **kwargs).operator
+
+
+@pytest.mark.parametrize("given", [{}, {"token": "public"}, {"token": "public", "keys": "public"}], ids=["none", "one", "all"])
+def test_a_masked_default_points_to_secrets(api: MemoryApi, given: dict[str, str]) -> None:
+    """Bug: what a default was evaluated to here went to the cluster unseen. It is sent even where the call gives another value."""
+    mask_secret(TOKEN)
+    with DAG("train", schedule=None):
+        operator = task_of(logs_in, **given)
+    with pytest.raises(
+        AirflowFailException, match=r"the default of token of logs_in\(\), the default of keys of logs_in\(\) holds.*secrets="
+    ) as caught:
+        run(operator)
+    assert "s3cr3t" not in str(caught.value)
+    assert not api.creations
+
+
+def test_a_masked_default_of_an_included_function_points_to_secrets(api: MemoryApi) -> None:
+    mask_secret(TOKEN)
+    with DAG("train", schedule=None):
+        operator = decorated(include=[logs_in], poll_seconds=0)().operator
+    with pytest.raises(AirflowFailException, match=r"the default of token of logs_in\(\), .*secrets="):
+        run(operator)
+    assert not api.creations
+
+
+def takes_both(value: Any, /, **others: Any) -> Any:
+    return value, others
+
+
+@pytest.mark.parametrize(("first", "second"), [(TOKEN, "x"), ("x", TOKEN)])
+def test_two_arguments_of_one_name_are_both_searched(api: MemoryApi, first: str, second: str) -> None:
+    mask_secret(TOKEN)
+    with DAG("train", schedule=None):
+        operator = task_of(takes_both, first, value=second)
+    with pytest.raises(AirflowFailException, match=r"argument value holds"):
+        run(operator)
+
+
+class Settings:
+    """Its repr tells nothing of what is in it."""
+
+    token = "s3cr3t-of-a-class"
+
+    def __init__(self, key: str = "") -> None:
+        self.key = key
+
+
+@pytest.mark.parametrize("value", [Settings("s3cr3t-of-mine"), [Settings(KEY)], Settings()], ids=["attribute", "lines", "class"])
+def test_what_is_pickled_is_searched_as_it_is_sent(api: MemoryApi, value: Any) -> None:
+    for secret in ("s3cr3t-of-mine", KEY, Settings.token):
+        mask_secret(secret)
+    with DAG("train", schedule=None):
+        operator = decorated(poll_seconds=0, serializer="cloudpickle")(value).operator
+    with pytest.raises(AirflowFailException, match=r"argument value holds.*secrets="):
+        run(operator)
+    assert not api.creations
+
+
+class Lazy(Sequence[str]):
+    """As Airflow's own of a mapped task's values: what is in it is read when it is sent."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: Any) -> Any:
+        return [KEY][index]
+
+
+@pytest.mark.parametrize("value", [Lazy(), deque([KEY])], ids=["lazy", "deque"])
+def test_what_is_sent_as_a_list_is_searched_as_one(api: MemoryApi, value: Any) -> None:
+    mask_secret(KEY)
+    with DAG("train", schedule=None):
+        operator = decorated(poll_seconds=0)(value).operator
+    with pytest.raises(AirflowFailException, match=r"argument value holds.*secrets="):
+        run(operator)
+    assert not api.creations
 
 
 def test_what_is_too_large_names_the_argument(api: MemoryApi) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from hashlib import sha256
 from io import BytesIO
 from typing import Any
 
@@ -13,6 +15,7 @@ from skyoperator_provider.hooks.skycluster import RemoteResult
 from skyoperator_provider.identity import Identity
 from skyoperator_provider.manifest import build
 from skyoperator_provider.ownership import Target
+from skyoperator_provider.remote.far.failure import error_value
 from skyoperator_provider.results import WAIT_SECONDS, await_value, raise_remote
 from skyoperator_provider.skycluster import Outcome, WaitFor
 
@@ -98,6 +101,30 @@ def test_nor_for_ever(job: Job) -> None:
     job.writes(b"one\n")
     job.follower.drain(job.stream)
     assert 1045 < job.clock.now < 1055
+    assert "its end has not come" in job.log.warnings[0]
+
+
+@pytest.mark.parametrize("cause", ["gone", "replaced", "away"])
+def test_an_end_that_cannot_be_told_is_said(job: Job, cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: a log without its end looked like a whole one."""
+    job.writes(b"one\n")
+    job.stream.turn_to(1)
+    if cause == "away":
+        away(job, monkeypatch, 503)
+    elif cause == "gone":
+        job.api.objects.clear()
+    else:
+        job.api.objects[NAMESPACE, NAME]["metadata"]["uid"] = "another"
+    job.follower.drain(job.stream)
+    assert job.printed == ["one"]
+    assert "its end has not come" in job.log.warnings[0]
+
+
+def test_nothing_is_said_of_an_end_that_was_had(job: Job) -> None:
+    job.writes(b"one\n")
+    job.is_had()
+    job.follower.drain(job.stream)
+    assert not job.log.warnings
 
 
 def test_each_attempt_has_a_log_of_its_own(job: Job) -> None:
@@ -137,10 +164,29 @@ def test_a_log_of_many_pieces_is_printed_and_copied_whole(job: Job) -> None:
     job.is_had()
     job.follower.drain(job.stream)
     assert "\n".join(job.printed).encode() + b"\n" == text
-    job.api.logs[job.target.uid] = text
+    job.api.logs[job.target.uid], job.api.log_states[job.target.uid] = text, "complete"
     copy = BytesIO()
     assert job.follower.copy_log(copy) == ""
     assert copy.getvalue() == text
+
+
+@pytest.mark.parametrize(("state", "missing"), [("live", "its end has not come"), ("incomplete", "a disk failed")])
+@pytest.mark.parametrize("text", [b"one\ntwo\n", b"one\ntwo"])
+def test_a_copy_that_is_not_whole_says_so_at_its_end(job: Job, state: str, missing: str, text: bytes) -> None:
+    """Bug: a file without the end of the log, a green task, and no word of it."""
+    job.api.logs[job.target.uid], job.api.log_states[job.target.uid] = text, state
+    copy = BytesIO()
+    assert missing in job.follower.copy_log(copy)
+    *lines, last = copy.getvalue().decode().splitlines()
+    assert lines == ["one", "two"]
+    assert last.startswith("[")
+    assert missing in last
+
+
+def test_a_copy_of_no_log_says_so(job: Job) -> None:
+    copy = BytesIO()
+    assert job.follower.copy_log(copy) == "there is no such log"
+    assert copy.getvalue() == b"[This log is not whole: there is no such log]\n"
 
 
 def test_the_worker_goes_on_where_the_trigger_stopped(job: Job) -> None:
@@ -313,6 +359,72 @@ def test_a_body_that_means_nothing_is_lost(job: Job) -> None:
     returns(job, "present", b"{")
     with pytest.raises(ResultLostError, match="can't be read"):
         value_of(job)
+
+
+def records(job: Job, state: str, *, by: str = "log", log_state: str = "Archived", **more: Any) -> None:
+    """The log process has written what it has of the value, and the controller has copied it."""
+    job.writes(b"")
+    job.is_had()
+    status = job.api.objects[NAMESPACE, NAME]["status"]
+    status["log"]["state"] = log_state
+    status[by]["result"] = {"state": state, **more}
+
+
+@pytest.mark.parametrize("by", ["log", "job"])
+@pytest.mark.parametrize("is_expected", [True, False])
+def test_one_that_was_collected_and_is_not_kept_any_more_is_lost_and_not_none(job: Job, by: str, is_expected: bool) -> None:
+    """Bug: the log's volume was lost, and the task was green with the value None."""
+    records(job, "Collected", by=by)
+    with pytest.raises(ResultLostError, match="was collected, and is not there any more"):
+        value_of(job, is_expected=is_expected)
+
+
+def test_one_that_was_collected_is_waited_for_while_it_is_collected_once_more(job: Job) -> None:
+    """A cluster that is kept still has it, and the job need not run again."""
+    records(job, "Collected")
+    job.happens(lambda: None, lambda: returns(job, "present", b"[1]"))
+    assert value_of(job) == [1]
+
+
+def test_one_that_was_lost_stays_lost_without_its_log(job: Job) -> None:
+    records(job, "Lost")
+    with pytest.raises(ResultLostError, match="not all of it was had"):
+        value_of(job, is_expected=False)
+    assert job.clock.now == 1000
+
+
+def test_one_that_may_have_been_in_what_is_missing_of_the_log_is_not_none(job: Job) -> None:
+    records(job, "Lost", log_state="Incomplete")
+    del job.api.objects[NAMESPACE, NAME]["status"]["log"]["result"]
+    with pytest.raises(ResultLostError, match="in what is missing of its log"):
+        value_of(job, is_expected=False)
+
+
+def test_what_an_earlier_attempt_recorded_says_nothing_of_the_latest(job: Job) -> None:
+    records(job, "Collected")
+    job.api.set_job(NAME, attempt=2, had=False)
+    del job.api.objects[NAMESPACE, NAME]["status"]["job"]["log"]
+    assert value_of(job, is_expected=False) is None
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_another_value_than_was_collected_is_not_taken_for_it(job: Job, is_same: bool) -> None:
+    records(job, "Collected", sha256=sha256(b"[1]" if is_same else b"[2]").hexdigest(), bytes=3)
+    returns(job, "present", b"[1]")
+    if is_same:
+        assert value_of(job) == [1]
+    else:
+        with pytest.raises(ResultLostError, match="another than was collected"):
+            value_of(job)
+
+
+def test_what_an_earlier_attempt_raised_is_not_raised_for_a_later_one_that_returned(job: Job) -> None:
+    """Bug: while the log process had not seen the second launch yet, it answered with the first one's."""
+    job.is_had(attempt=2)
+    job.api.results[f"{job.target.uid}/1"] = RemoteResult("present", json.dumps(error_value(ValueError("old"), "")).encode(), "")
+    job.api.results[f"{job.target.uid}/2"] = RemoteResult("present", b"[2]", "")
+    job.api.results[job.target.uid] = job.api.results[f"{job.target.uid}/1"]
+    assert value_of(job) == [2]
 
 
 def test_a_failure_without_words_of_the_function_raises_nothing(job: Job) -> None:

@@ -325,6 +325,38 @@ def test_a_misspelled_field_is_not_dropped_in_silence(hook: SkyClusterHook, serv
 # On kill
 
 
+def program_of(runs: Path) -> dict[str, Any]:
+    """Return a kubeconfig's program whose tokens say how often it was run, and have expired already."""
+    credential = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": {"token": "token-NUMBER", "expirationTimestamp": "2026-01-01T00:00:00Z"},
+    }
+    script = f"echo run >>{runs}; echo '{json.dumps(credential)}' | sed \"s/NUMBER/$(wc -l <{runs} | tr -d ' ')/\""
+    return {"apiVersion": credential["apiVersion"], "command": "sh", "args": ["-c", script], "interactiveMode": "Never"}
+
+
+def test_a_hasty_request_waits_for_no_program_that_makes_tokens(server: HttpApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug: a token that has expired is made anew in a signal handler, by a program of the kubeconfig that takes its time."""
+    runs = tmp_path / "runs"
+    config = kubeconfig(server.url)
+    config["users"][0]["user"] = {"exec": program_of(runs)}
+    connect(monkeypatch, server.url, kube_config=config)
+    hook = SkyClusterHook()
+    server.will(GOOD)
+    hook.prepare()
+    hook.read("ml", "train", request_timeout_seconds=3)
+    hook.read("ml", "train")
+    count = len(runs.read_text().splitlines())
+    hook.read("ml", "train", request_timeout_seconds=3)
+    assert len(runs.read_text().splitlines()) == count
+    hook.read("ml", "train")
+    tokens = [int(asked.headers["Authorization"].removeprefix("Bearer token-")) for asked in server.asked]
+    assert tokens[1] == tokens[2] == count
+    assert tokens[0] < tokens[1] < tokens[3]
+    hook.api.close()
+
+
 @pytest.mark.parametrize("reply", [Drop(), status(503)], ids=["drop", "503"])
 def test_a_hasty_deletion_is_asked_once(
     hook: SkyClusterHook, server: HttpApi, caplog: pytest.LogCaptureFixture, reply: Reply | Drop

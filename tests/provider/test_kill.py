@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -23,13 +24,13 @@ from tests.provider.test_hook import connect
 
 
 class Kube:
-    """One object; at the first look that waiting takes at it, the worker is killed, and that look is answered only after the deletion."""
+    """One object; at the first request about it once it is there, the worker is killed, which is answered only after the deletion."""
 
     def __init__(self, server: HttpApi) -> None:
         self.body: dict[str, Any] | None = None
         self.deletions: list[Any] = []
         self._server = server
-        self._is_signalled = False
+        self.is_signalled = False
         self._is_deleted = threading.Event()
 
     def reply(self) -> Reply:
@@ -44,11 +45,11 @@ class Kube:
             return Reply(200, {"kind": "Status", "status": "Success"})
         if self.body is None:
             return Reply(200, {"items": []}) if "labelSelector" in asked.query else NOT_FOUND
-        return self._looked_at()
+        return self._asked_about()
 
-    def _looked_at(self) -> Reply:
-        if not self._is_signalled:
-            self._is_signalled = True
+    def _asked_about(self) -> Reply:
+        if not self.is_signalled:
+            self.is_signalled = True
             os.kill(os.getpid(), signal.SIGTERM)
             assert self._is_deleted.wait(10), "on_kill has deleted nothing while the main thread waits"
         return Reply(200, self.body)
@@ -60,31 +61,84 @@ def server() -> Iterator[HttpApi]:
         yield api
 
 
-@pytest.mark.parametrize("kind", [SkyClusterCreateOperator, SkyClusterOperator])
-def test_a_worker_that_waits_for_an_answer_deletes_all_the_same(server: HttpApi, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect(monkeypatch, server.url)
-    kube = Kube(server)
-    server.next_reply = kube.reply  # type: ignore[method-assign]
-    operator = kind(task_id="fit", task={"run": "true"}, poll_seconds=0, deferrable=False, dag=DAG("train", schedule=None))
+@contextmanager
+def terminated(operator: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Within, SIGTERM is answered as Airflow's worker does, but for what it may not use."""
     errors: list[BaseException] = []
 
     def on_term(*_: object) -> None:
-        """As Airflow's worker does, but for what it may not use."""
         with unreachable(monkeypatch) as patch:
             patch.setattr(BaseHook, "get_connection", lambda *_: errors.append(AssertionError("on_kill asks for a connection")))
             operator.on_kill()
 
     before = signal.signal(signal.SIGTERM, on_term)
     try:
-        context, _ = context_of(operator)
-        operator.render_template_fields(context)
-        with pytest.raises(SkyClusterError):
-            operator.execute(context)
+        yield
     finally:
         signal.signal(signal.SIGTERM, before)
         operator.hook.api.close()
     assert not errors
+
+
+@pytest.mark.parametrize("kind", [SkyClusterCreateOperator, SkyClusterOperator])
+def test_a_worker_that_waits_for_an_answer_deletes_all_the_same(server: HttpApi, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, server.url)
+    kube = Kube(server)
+    server.next_reply = kube.reply  # type: ignore[method-assign]
+    operator = kind(task_id="fit", task={"run": "true"}, poll_seconds=0, deferrable=False, dag=DAG("train", schedule=None))
+    context, _ = context_of(operator)
+    operator.render_template_fields(context)
+    with terminated(operator, monkeypatch), pytest.raises(SkyClusterError):
+        operator.execute(context)
     assert kube.deletions == [{"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": "u1", "resourceVersion": "7"}}]
+
+
+@pytest.mark.parametrize("kind", [SkyClusterCreateOperator, SkyClusterOperator])
+@pytest.mark.parametrize("status", ["reached", "error"])
+def test_a_worker_that_goes_on_after_a_trigger_deletes_all_the_same(
+    server: HttpApi, kind: Any, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: it was armed only after its first requests, and each is repeated for half a minute."""
+    connect(monkeypatch, server.url)
+    kube = Kube(server)
+    server.next_reply = kube.reply  # type: ignore[method-assign]
+    operator = kind(task_id="fit", task={"run": "true"}, poll_seconds=0, deferrable=True, dag=DAG("train", schedule=None))
+    context, _ = context_of(operator)
+    operator.render_template_fields(context)
+    kube.body = {**operator._build(context)}
+    kube.body["metadata"] |= {"uid": "u1", "resourceVersion": "7", "generation": 1}
+    target = {key: kube.body["metadata"][key] for key in ("name", "namespace", "uid")}
+    event = {"status": status, "reason": "R", "message": "m", **target, "log_offset_bytes": 0, "times_lost": 0}
+    del operator.hook
+    with terminated(operator, monkeypatch), pytest.raises(SkyClusterError):
+        operator.resume_execution("execute_complete", {"event": event}, context)
+    assert [deletion["preconditions"] for deletion in kube.deletions] == [{"uid": "u1", "resourceVersion": "7"}]
+
+
+@pytest.mark.parametrize("kind", [SkyClusterCreateOperator, SkyClusterOperator])
+def test_a_kill_while_the_connection_is_read_asks_airflow_for_nothing(server: HttpApi, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The main thread holds the lock of Airflow's answers. What is to be deleted is deleted as soon as it has the connection."""
+    connect(monkeypatch, server.url)
+    server.next_reply = (kube := Kube(server)).reply  # type: ignore[method-assign]
+    kube.is_signalled = True
+    operator = kind(task_id="fit", task={"run": "true"}, deferrable=True, dag=DAG("train", schedule=None))
+    context, _ = context_of(operator)
+    kube.body = operator._build(context)
+    kube.body["metadata"] |= {"uid": "u1", "resourceVersion": "7", "generation": 1}
+    event = {"status": "reached", "name": kube.body["metadata"]["name"], "namespace": "default", "uid": "u1"}
+    del operator.hook
+    read = BaseHook.get_connection
+
+    def terminates(*asked: Any) -> Any:
+        monkeypatch.setattr(BaseHook, "get_connection", read)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return read(*asked)
+
+    with terminated(operator, monkeypatch):
+        monkeypatch.setattr(BaseHook, "get_connection", terminates)
+        with pytest.raises(SkyClusterError, match="killed"):
+            operator.resume_execution("execute_complete", {"event": event}, context)
+    assert len(kube.deletions) == 1
 
 
 @pytest.mark.parametrize("kind", [SkyClusterCreateOperator, SkyClusterOperator])

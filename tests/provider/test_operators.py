@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
     mask_secret,
 )
-from skyoperator_provider import links
+from skyoperator_provider import following, links
 from skyoperator_provider.errors import ApiError, ResultLostError, SkyClusterError, SkyClusterRejectedError
 from skyoperator_provider.hooks.skycluster import RemoteResult
 from skyoperator_provider.identity import COLLECTED, OWNER_TRY, RESUMED
@@ -32,8 +33,8 @@ from skyoperator_provider.remote.far.failure import error_value
 from skyoperator_provider.remote.far.result_file import ExitCodeError
 
 from tests.provider.airflows import NO_AIRFLOW, DeferralTimeoutError, unreachable
-from tests.provider.contexts import context_of
-from tests.provider.memory import NAMESPACE, Call, MemoryApi, forbidden, refused
+from tests.provider.contexts import XComs, context_of
+from tests.provider.memory import NAMESPACE, Call, Died, Fault, MemoryApi, died, forbidden, refused
 
 TASK = {"resources": {"cpus": 1}, "run": "python fit.py"}
 Body = dict[str, Any]
@@ -121,7 +122,8 @@ def test_the_object_is_the_tasks_and_ends_by_itself(api: MemoryApi) -> None:
     becomes(api, Ready="True")
     value, pushed = run(create())
     body = only(api)
-    assert value == pushed["skycluster"] == {"name": body["metadata"]["name"], "namespace": NAMESPACE, "uid": uid(api)}
+    assert value == {"name": body["metadata"]["name"], "namespace": NAMESPACE, "uid": uid(api)}
+    assert pushed["skycluster"] == {**value, "deployment": "prod"}
     assert body["spec"]["task"] == TASK
     assert body["metadata"]["annotations"][OWNER_TRY] == "1"
     assert {"activeDeadlineSeconds", "autostop", "ttlSecondsAfterFinished"} <= body["spec"].keys()
@@ -266,6 +268,8 @@ def test_create_waits_for_what_it_was_told(api: MemoryApi, wait_for: str, condit
     ("conditions", "error", "reason"),
     [
         ({"Failed": ("True", "NoCapacity", "no GPU")}, SkyClusterError, "NoCapacity"),
+        ({"Failed": ("True", "InvalidTask", "Pod is invalid")}, AirflowFailException, "InvalidTask"),
+        ({"Failed": ("True", "PolicyDenied", "violates PodSecurity")}, AirflowFailException, "PolicyDenied"),
         ({"Accepted": ("False", "SecretNotFound", "no hf")}, SkyClusterError, "SecretNotFound"),
         ({"Accepted": ("False", "InvalidTask", "num_node?")}, AirflowFailException, "InvalidTask"),
         ({"Accepted": ("False", "PolicyDenied", "no")}, AirflowFailException, "PolicyDenied"),
@@ -376,6 +380,23 @@ def test_a_retry_goes_on_with_what_is_there(api: MemoryApi) -> None:
     assert len(api.creations) == 1
 
 
+@pytest.mark.parametrize("make", [lambda: create(wait_for="complete"), one_step])
+def test_a_dag_run_that_was_deleted_and_made_again_launches_again(api: MemoryApi, make: Callable[[], Any]) -> None:
+    """Bug: a backfill of a deleted run was green with what the deleted one had left, and nothing launched."""
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    becomes(api, Complete="True")
+    run(create(wait_for="complete"), dag_run=SimpleNamespace(start_date=began))
+
+    def goes_on(call: Call) -> None:
+        if call.verb == "wait_gone":
+            api.finish_deletions()
+            ends(api, Complete="True")
+
+    api.on_call = goes_on
+    run(make(), dag_run=SimpleNamespace(start_date=began + timedelta(days=1)))
+    assert len(api.creations) == 2
+
+
 # Deferred.
 
 
@@ -408,6 +429,29 @@ def test_create_defers_with_all_that_the_trigger_needs(api: MemoryApi) -> None:
     assert not api.deletions
 
 
+@pytest.mark.parametrize("kind", ["one step", "logs"])
+@pytest.mark.parametrize("given", [{}, {"logging_interval_seconds": 60}])
+def test_how_often_a_trigger_prints_is_the_authors_to_say(api: MemoryApi, kind: str, given: dict[str, Any]) -> None:
+    made_before = {"cluster": made(api)} if kind == "logs" else {}
+    operator = logs(deferrable=True, **made_before, **given) if kind == "logs" else one_step(deferrable=True, **given)
+    waits = deferred(operator)
+    assert waits.trigger.serialize()[1]["logging_interval_seconds"] == given.get("logging_interval_seconds", 10)
+    with pytest.raises(TaskDeferred) as caught:
+        run(operator, event=lost(of=only(api)), after=waits)
+    assert caught.value.trigger.serialize()[1]["logging_interval_seconds"] == given.get("logging_interval_seconds", 10)
+
+
+@pytest.mark.parametrize("make", [one_step, lambda **given: logs(cluster="fit", **given)])
+def test_an_interval_that_would_flood_the_log_api_is_refused(make: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match=r"logging_interval_seconds=0\.5: it is at least 1"):
+        make(logging_interval_seconds=0.5)
+
+
+@pytest.mark.parametrize(("make", "is_kept"), [(create, True), (one_step, False)])
+def test_only_create_keeps_its_object_if_it_is_marked_success(api: MemoryApi, make: Callable[..., Any], is_kept: bool) -> None:
+    assert deferred(make(deferrable=True)).trigger.serialize()[1]["keep_on_success"] is is_kept
+
+
 def test_without_execution_timeout_there_is_no_deadline(api: MemoryApi) -> None:
     found = deferred(create(deferrable=True))
     assert found.timeout is None
@@ -430,7 +474,7 @@ def test_deferrable_follows_the_configuration(api: MemoryApi, monkeypatch: pytes
 def test_create_goes_on_when_it_was_reached(api: MemoryApi) -> None:
     deferred(create(deferrable=True))
     value, pushed = run(create(deferrable=True), event=said("reached", of=only(api)))
-    assert value == pushed["skycluster"]
+    assert value.items() <= pushed["skycluster"].items()
     assert not api.deletions
 
 
@@ -439,6 +483,7 @@ def test_create_goes_on_when_it_was_reached(api: MemoryApi) -> None:
     [
         ("failed", "NoCapacity", SkyClusterError),
         ("rejected", "InvalidTask", AirflowFailException),
+        ("failed", "PolicyDenied", AirflowFailException),
         ("rejected", "SecretNotFound", SkyClusterError),
         ("gone", "Deleted", SkyClusterError),
         ("missing", "NotFound", SkyClusterError),
@@ -544,6 +589,41 @@ def test_what_nobody_can_see_is_left_to_the_next_try_if_there_is_one(
         assert [made["metadata"]["uid"] for made in api.live()] == [body["metadata"]["uid"]]
 
 
+@pytest.mark.parametrize("make", [create, one_step])
+@pytest.mark.parametrize("retries", [1, 0])
+def test_what_a_worker_cannot_see_is_left_to_the_next_try_if_there_is_one(
+    api: MemoryApi, make: Callable[..., Any], retries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: kube-apiserver is away for ten minutes, comes back in the half minute of the deletion, and a job that runs well is deleted."""
+    monkeypatch.setattr(following, "PATIENCE_SECONDS", -1)
+    at_read(api, 2, lambda _: api.faults.update({len(api.calls): refused()}))
+    with pytest.raises(ApiError):
+        run(make(retries=retries))
+    assert bool(api.deletions) == (retries == 0)
+    if retries:
+        becomes(api, Complete="True")
+        run(make(retries=retries), try_number=2)
+        assert len(api.creations) == 1
+
+
+@pytest.mark.parametrize("make", [create, one_step])
+@pytest.mark.parametrize("verb", ["list", "read", "annotate"])
+def test_a_try_that_cannot_begin_for_an_api_that_is_away_leaves_what_runs_to_the_next(
+    api: MemoryApi, make: Callable[..., Any], verb: str
+) -> None:
+    deferred(make(deferrable=True, retries=2))
+
+    def away(call: Call) -> None:
+        if call.verb == verb:
+            api.on_call = lambda _: None
+            api.faults[len(api.calls)] = refused()
+
+    api.on_call = away
+    with pytest.raises(ApiError):
+        run(make(retries=2), try_number=2)
+    assert not api.deletions
+
+
 def test_a_kill_while_nobody_can_see_deletes_all_the_same(api: MemoryApi) -> None:
     deferred(create(deferrable=True, retries=1))
     operator = create(deferrable=True, retries=1)
@@ -608,6 +688,34 @@ def test_on_kill_is_one_delete_of_this_very_object(api: MemoryApi, make: Callabl
 
 
 @pytest.mark.parametrize("make", [create, one_step])
+@pytest.mark.parametrize("number", [2, 5])
+def test_on_kill_that_cannot_look_deletes_what_the_worker_saw_last(
+    api: MemoryApi, make: Callable[..., Any], number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The controller has written to the object since it was made."""
+    operator = make()
+    seen: list[Call] = []
+
+    def on_call(call: Call) -> None:
+        if call.verb != "read" or (NAMESPACE, call.name) not in api.objects:
+            return
+        seen.append(call)
+        if len(seen) == number:
+            api.on_call = lambda _: None
+            api.faults[len(api.calls) + 1] = refused()
+            with unreachable(monkeypatch):
+                operator.on_kill()
+        elif len(seen) == 1:
+            api.set_conditions(call.name, Ready=("False", "Queued", "waits"))
+
+    api.on_call = on_call
+    with pytest.raises(SkyClusterError):
+        run(operator)
+    assert api.deletions == [uid(api)]
+    assert [call.verb for call in api.calls].count("delete") == 1
+
+
+@pytest.mark.parametrize("make", [create, one_step])
 def test_on_kill_keeps_if_told(api: MemoryApi, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     operator = make(on_kill_action="keep")
     calls = kill_at_read(api, 3, operator, monkeypatch)
@@ -650,6 +758,28 @@ def test_a_task_that_goes_on_after_its_trigger_can_be_killed_too(
     run(operator, event=said("reached", of=only(api)))
     assert calls[0].verb == "annotate"
     assert next(call.details["timeout"] for call in calls if call.verb == "delete") == 3
+
+
+@pytest.mark.parametrize("make", [create, one_step])
+@pytest.mark.parametrize(("status", "verb"), [("reached", "annotate"), ("error", "read")])
+def test_a_kill_deletes_at_once_whatever_the_worker_asks_after_its_trigger(
+    api: MemoryApi, make: Callable[..., Any], status: str, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: each question is asked again for half a minute, and SIGKILL comes before anything is deleted."""
+    deferred(make(deferrable=True))
+    operator, first = make(deferrable=True), list[str]()
+
+    def killed(call: Call) -> None:
+        api.on_call = lambda _: None
+        first.append(call.verb)
+        with unreachable(monkeypatch):
+            operator.on_kill()
+        assert api.deletions, "on_kill has deleted nothing"
+
+    api.on_call = killed
+    with pytest.raises(SkyClusterError):
+        run(operator, event=said(status, of=only(api), times_lost=0))
+    assert first == [verb]
 
 
 @pytest.mark.parametrize("make", [create, one_step])
@@ -744,6 +874,64 @@ def test_a_lost_result_is_an_error_and_the_next_try_runs_anew(api: MemoryApi) ->
     assert api.deletions == [uid(api)]
 
 
+@pytest.mark.parametrize("body", [RemoteResult("lost", b"", "a disk failed"), RemoteResult("present", b"{", "")], ids=["lost", "no JSON"])
+@pytest.mark.parametrize("policy", ["delete", "delete_on_success", "keep"])
+def test_after_a_lost_result_the_next_try_runs_anew_whatever_is_kept(api: MemoryApi, policy: str, body: RemoteResult) -> None:
+    """Bug: where the object was kept, each try found it complete, asked for its result, and lost it again."""
+    given = {"result_path": "/tmp/result.json", "on_finish_action": policy, "retries": 2}
+    ends(api, Complete="True")
+    complete = api.on_call
+
+    def on_call(call: Call) -> None:
+        complete(call)
+        if call.verb == "result":
+            api.results[uid(api)] = body
+
+    api.on_call = on_call
+    with pytest.raises(ResultLostError):
+        run(one_step(**given))
+    assert bool(api.deletions) == (policy == "delete")
+
+    api.on_call = lambda call: api.finish_deletions() if call.verb == "wait_gone" else None
+    with pytest.raises(TaskDeferred):
+        run(one_step(**given, deferrable=True), try_number=2)
+    assert len(api.creations) == 2
+    assert api.deletions == [api.creations[0]["metadata"]["uid"]]
+    api.finish_deletions()
+    api.set_conditions(only(api)["metadata"]["name"], Complete="True")
+    api.results[uid(api)] = RemoteResult("present", b"41", "")
+    value, _ = run(one_step(**given, deferrable=True), event=said("reached", of=only(api)), try_number=2)
+    assert value == 41
+
+
+def test_a_lost_result_is_told_even_if_that_can_not_be_written_down(api: MemoryApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next try finds the same, and writes it down then."""
+    ends(api, Complete="True")
+    monkeypatch.setattr(api, "result", lambda *_, **__: RemoteResult("lost", b"", "a disk failed"))
+    with monkeypatch.context() as patch:
+        patch.setattr(api, "annotate", lambda *_, **__: raises(ApiError("kube-apiserver is away")))
+        with pytest.raises(ResultLostError):
+            run(one_step(result_path="/r.json", on_finish_action="keep"))
+    with pytest.raises(ResultLostError):
+        run(one_step(result_path="/r.json", on_finish_action="keep"), try_number=2)
+    assert only(api)["metadata"]["annotations"][COLLECTED] == "true"
+    assert len(api.creations) == 1
+
+
+@pytest.mark.parametrize("policy", ["delete_on_success", "keep"])
+def test_a_result_that_can_not_be_had_now_is_never_taken_for_lost(api: MemoryApi, policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends(api, Complete="True")
+    with monkeypatch.context() as patch:
+        patch.setattr(api, "result", lambda *_, **__: raises(ApiError("the log process is away", status=503)))
+        with pytest.raises(ApiError):
+            run(one_step(result_path="/r.json", on_finish_action=policy))
+    assert COLLECTED not in only(api)["metadata"]["annotations"]
+
+
+def raises(error: Exception) -> Any:
+    raise error
+
+
 def test_a_result_that_cannot_be_had_now_is_kept_for_the_next_try(api: MemoryApi) -> None:
     ends(api, result=b"41", Complete="True")
     found = api.result
@@ -819,6 +1007,38 @@ def test_a_failure_to_clean_up_spoils_no_result(api: MemoryApi, verb: str, monke
     assert value == 41
 
 
+@pytest.mark.parametrize("verb", ["read", "annotate", "delete"])
+@pytest.mark.parametrize("after", [True, False])
+def test_a_result_that_was_taken_outlives_a_clean_up_that_is_out_of_time(api: MemoryApi, verb: str, after: bool) -> None:
+    """Bug: the task failed with its result marked as taken, so that the next try ran a finished job again."""
+    ends(api, result=b"41", Complete="True")
+    happens, seen = api.on_call, list[str]()
+
+    def on_call(call: Call) -> None:
+        seen.append(call.verb)
+        if "result" in seen and call.verb == verb:
+            api.faults.setdefault(len(api.calls), Fault(AirflowTaskTimeout(), after=after))
+        happens(call)
+
+    api.on_call = on_call
+    value, _ = run(one_step(result_path="/tmp/result.json"))
+    assert value == 41
+
+
+def test_a_skip_outlives_a_clean_up_that_is_out_of_time(api: MemoryApi) -> None:
+    ends(api, result=told(99), Failed=("True", "JobFailed", "exit 99"))
+    happens = api.on_call
+
+    def on_call(call: Call) -> None:
+        if call.verb == "delete":
+            api.faults[len(api.calls)] = Fault(AirflowTaskTimeout(), after=False)
+        happens(call)
+
+    api.on_call = on_call
+    with pytest.raises(AirflowSkipException):
+        run(one_step(result_path="/tmp/result.json", skip_on_exit_code=99))
+
+
 @pytest.mark.parametrize("verb", ["result", "annotate", "delete"])
 def test_a_try_that_was_overtaken_cleans_nothing_up(api: MemoryApi, verb: str) -> None:
     """It was cut off after the job's end, and the next try is about to take the result."""
@@ -892,6 +1112,25 @@ def delete(**given: Any) -> Any:
     return new(SkyClusterDeleteOperator, {"task_id": "down", **given})
 
 
+ELSEWHERE = {
+    "apiVersion": "skyoperator.dev/v1alpha1",
+    "kind": "SkyCluster",
+    "metadata": {"namespace": "other"},
+    "spec": {"task": TASK},
+}
+
+
+def made_elsewhere(api: MemoryApi, monkeypatch: pytest.MonkeyPatch, where: str, xcoms: XComs, **context: Any) -> Body:
+    """What a create task made where this task's connection does not lead: in a manifest's namespace, or as another deployment."""
+    given: dict[str, Any] = {"manifest": ELSEWHERE} if where == "namespace" else {}
+    with monkeypatch.context() as patch:
+        if where == "deployment":
+            patch.setattr(MemoryApi, "deployment", "dev")
+        waits = deferred(create(deferrable=True, **given), xcoms=xcoms, **context)
+    arguments = waits.trigger.serialize()[1]
+    return api.objects[arguments["namespace"], arguments["name"]]
+
+
 @pytest.mark.parametrize("by", ["xcom", "text", "name", "task"])
 def test_logs_finds_its_object(api: MemoryApi, by: str) -> None:
     value = made(api)
@@ -938,6 +1177,15 @@ def test_the_whole_log_is_copied_however_the_job_ends(api: MemoryApi, tmp_path: 
     else:
         run(operator)
     assert (tmp_path / "deep" / "manual__1.log").read_bytes() == text
+
+
+def test_a_copy_without_the_logs_end_is_said_to_be_none(api: MemoryApi, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    value = made(api)
+    api.set_job(value["name"])
+    api.set_conditions(value["name"], Complete="True")
+    api.logs[value["uid"]] = b"one\n"
+    run(logs(cluster=value, log_path=str(tmp_path / "train.log")))
+    assert (tmp_path / "train.log").read_text().startswith("one\n[This log is not whole: its end has not come")
 
 
 def test_logs_of_what_is_gone_fail(api: MemoryApi) -> None:
@@ -988,6 +1236,104 @@ def test_delete_finds_its_target_and_is_idempotent(api: MemoryApi, given: dict[s
         operator.execute(context)
         api.finish_deletions()
     assert api.deletions == [value["uid"]]
+
+
+@pytest.mark.parametrize("where", ["namespace", "deployment"])
+def test_delete_finds_what_was_made_where_its_own_connection_does_not_lead(
+    api: MemoryApi, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Bug: green, and the cluster ran on."""
+    xcoms: XComs = {}
+    body = made_elsewhere(api, monkeypatch, where, xcoms)
+    run(delete(cluster_task_id="fit"), xcoms=xcoms)
+    assert api.deletions == [body["metadata"]["uid"]]
+
+
+@pytest.mark.parametrize("where", ["namespace", "deployment"])
+def test_logs_find_what_was_made_where_their_own_connection_does_not_lead(
+    api: MemoryApi, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    xcoms: XComs = {}
+    metadata = made_elsewhere(api, monkeypatch, where, xcoms)["metadata"]
+    api.set_conditions(metadata["name"], metadata["namespace"], Complete="True")
+    assert run(logs(cluster_task_id="fit"), xcoms=xcoms)[0]["uid"] == metadata["uid"]
+
+
+@pytest.mark.parametrize("where", ["namespace", "deployment"])
+def test_delete_finds_what_a_worker_that_died_made_elsewhere(api: MemoryApi, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """It said where it would be before it made it, and never came to say which it was."""
+    xcoms: XComs = {}
+    api.faults = {3: died(after=True), **{number: died(after=False) for number in range(4, 10)}}
+    with pytest.raises(Died):
+        made_elsewhere(api, monkeypatch, where, xcoms)
+    api.faults.clear()
+    assert len(api.live()) == 1
+    run(delete(cluster_task_id="fit"), xcoms=xcoms)
+    assert api.deletions == [uid(api)]
+
+
+def test_delete_misses_nothing_that_the_task_made(api: MemoryApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was cleared, and its DAG edited meanwhile, so that its objects are in two namespaces."""
+    xcoms: XComs = {}
+    deferred(create(deferrable=True), xcoms=xcoms)
+    made_elsewhere(api, monkeypatch, "namespace", xcoms, try_number=2, max_tries=1)
+    run(delete(cluster_task_id="fit"), xcoms=xcoms)
+    assert sorted(api.deletions) == sorted(body["metadata"]["uid"] for body in api.objects.values())
+    assert len(api.deletions) == 2
+
+
+def test_delete_takes_what_an_earlier_try_told_for_a_place_to_look(api: MemoryApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The object of that try is gone; another stands there that the task made, and a third that it did not."""
+    xcoms: XComs = {}
+    first = made_elsewhere(api, monkeypatch, "namespace", xcoms)
+    api.objects.clear()
+    second = made_elsewhere(api, monkeypatch, "namespace", {}, try_number=2)
+    made_elsewhere(api, monkeypatch, "namespace", {}, map_index=3)
+    made_by_another_task = create(task_id="other", deferrable=True, manifest=ELSEWHERE)
+    deferred(made_by_another_task)
+    assert first["metadata"]["name"] == second["metadata"]["name"]
+    run(delete(cluster_task_id="fit"), map_index=-1, xcoms=xcoms)
+    kept = {body["metadata"]["annotations"]["airflow.skyoperator.dev/task-id"] for body in api.live()}
+    assert second["metadata"]["uid"] in api.deletions
+    assert kept == {"other"}
+
+
+@pytest.mark.parametrize("xcom", ["a text", {"name": 3}, ["a text", None]])
+def test_what_another_xcom_of_that_key_holds_is_passed_over(api: MemoryApi, xcom: Any) -> None:
+    value = made(api)
+    run(delete(cluster_task_id="fit"), xcoms={("fit", -1, "skycluster"): xcom})
+    assert api.deletions == [value["uid"]]
+
+
+def test_what_was_told_is_taken_by_its_uid_though_its_labels_are_gone(api: MemoryApi) -> None:
+    xcoms: XComs = {}
+    deferred(create(deferrable=True), xcoms=xcoms)
+    only(api)["metadata"]["labels"] = {}
+    run(delete(cluster_task_id="fit"), xcoms=xcoms)
+    assert api.deletions == [uid(api)]
+
+
+@pytest.mark.parametrize("where", ["namespace", "deployment"])
+def test_mapped_tasks_tell_each_of_their_own(api: MemoryApi, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    xcoms: XComs = {}
+    bodies = [made_elsewhere(api, monkeypatch, where, xcoms, map_index=index) for index in range(3)]
+    uids = [body["metadata"]["uid"] for body in bodies]
+    with pytest.raises(AirflowFailException, match="map indexes 0, 1, 2"):
+        run(logs(cluster_task_id="fit"), xcoms=xcoms)
+    run(delete(cluster_task_id="fit"), map_index=1, xcoms=xcoms)
+    assert api.deletions == [uids[1]]
+    api.finish_deletions()
+    run(delete(cluster_task_id="fit"), map_index=1, xcoms=xcoms)
+    assert api.deletions == [uids[1]]
+    run(delete(cluster_task_id="fit"), xcoms=xcoms)
+    assert sorted(api.deletions) == sorted(uids)
+
+
+def test_a_mapped_task_finds_what_one_that_is_not_mapped_made(api: MemoryApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    xcoms: XComs = {}
+    body = made_elsewhere(api, monkeypatch, "namespace", xcoms)
+    run(delete(cluster_task_id="fit"), map_index=1, xcoms=xcoms)
+    assert api.deletions == [body["metadata"]["uid"]]
 
 
 def test_delete_finds_what_a_create_task_that_failed_could_not_return(api: MemoryApi) -> None:

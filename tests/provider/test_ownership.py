@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,11 +14,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from skyoperator_provider.errors import ApiError, ObjectExistsError, SkyClusterError, SkyClusterRejectedError
-from skyoperator_provider.identity import COLLECTED, OWNER_TRY, PREFIX, Identity
+from skyoperator_provider.identity import COLLECTED, OWNER_TRY, PREFIX, RUN_STARTED, Identity
 from skyoperator_provider.killing import Killer
 from skyoperator_provider.manifest import build
 from skyoperator_provider.ownership import Owner, Target, identity_of
 
+from tests.provider.airflows import DagRunOfWorker
 from tests.provider.contexts import context_of
 from tests.provider.memory import NAMESPACE, Call, Clock, Died, Fault, MemoryApi, died, lost, refused
 
@@ -212,6 +215,76 @@ def test_retries_that_were_edited_move_the_series_down_and_leave_no_second_objec
     assert len(api.live()) == 1
 
 
+# A DAG run that was deleted and made again: the same id, the same name, and tries that begin at 1 again.
+
+STARTED = datetime(2026, 1, 1, tzinfo=UTC)
+EARLIER = replace(IDENTITY, run_started=STARTED)
+LATER = replace(IDENTITY, run_started=STARTED + timedelta(microseconds=1))
+
+
+@pytest.mark.parametrize("tries", [1, 4])
+@pytest.mark.parametrize("ending", [{}, {"Ready": "True"}, {"Complete": "True"}, {"Failed": "True"}])
+def test_what_a_deleted_dag_run_left_is_deleted_and_never_taken(api: MemoryApi, tries: int, ending: dict[str, str]) -> None:
+    """Bug: green with nothing launched; or no try could begin until there had been as many as before."""
+    old = run_try(api, EARLIER, tries)
+    api.set_conditions(IDENTITY.name, **ending)
+    new = run_try(api, LATER)
+    assert api.deletions == [old["metadata"]["uid"]]
+    assert new["metadata"]["uid"] != old["metadata"]["uid"]
+    assert run_try(api, LATER, 2)["metadata"]["uid"] == new["metadata"]["uid"]
+
+
+def test_what_other_series_of_a_deleted_dag_run_left_is_deleted_too(api: MemoryApi) -> None:
+    old = run_try(api, replace(EARLIER, series=3), 4)
+    run_try(api, LATER)
+    assert api.deletions == [old["metadata"]["uid"]]
+
+
+@pytest.mark.parametrize("series", [0, 1])
+def test_a_worker_of_a_deleted_dag_run_leaves_the_new_one_alone(api: MemoryApi, series: int) -> None:
+    """Its number may be the greater one."""
+    new = run_try(api, LATER)
+    old = replace(EARLIER, series=series)
+    with pytest.raises(SkyClusterError, match="of a later DAG run of that id") as caught:
+        run_try(api, old, 7)
+    assert caught.value.reason == "Overtaken"
+    assert not owner_of(api, old, 7).discard()
+    assert not owner_of(api, old).mark_collected(Target.of(new))
+    assert not api.deletions
+    assert len(api.creations) == 1
+
+
+def test_the_result_of_a_deleted_dag_run_is_not_spared(api: MemoryApi) -> None:
+    old = run_try(api, EARLIER, 4)
+    api.set_conditions(IDENTITY.name, Complete="True")
+    assert owner_of(api, LATER).discard(spares_results=True)
+    assert api.deletions == [old["metadata"]["uid"]]
+
+
+@pytest.mark.parametrize("started", [None, "", "yesterday", "2026-01-01T00:00:00"])
+def test_an_object_that_does_not_tell_its_dag_run_is_taken_over(api: MemoryApi, started: str | None) -> None:
+    """One that an older version of this made, and is running."""
+    body = manifest_of(EARLIER)
+    del body["metadata"]["annotations"][RUN_STARTED]
+    if started is not None:
+        body["metadata"]["annotations"][RUN_STARTED] = started
+    made = api.create(body)
+    assert run_try(api, LATER, 2)["metadata"]["uid"] == made["metadata"]["uid"]
+
+
+def test_an_airflow_that_does_not_tell_when_the_dag_run_started_takes_over(api: MemoryApi) -> None:
+    made = run_try(api, EARLIER)
+    assert run_try(api, IDENTITY, 2)["metadata"]["uid"] == made["metadata"]["uid"]
+
+
+def test_when_the_dag_run_started_is_airflows_to_say() -> None:
+    assert "start_date" in getattr(DagRunOfWorker, "model_fields", vars(DagRunOfWorker))
+    context, task = context_of(dag_run=SimpleNamespace(start_date=STARTED))
+    assert identity_of(context, task, "prod").run_started == STARTED
+    context, task = context_of()
+    assert identity_of(context, task, "prod").run_started is None
+
+
 def test_a_lost_answer_to_create_is_no_second_launch(api: MemoryApi) -> None:
     api.faults[3] = lost()  # list, read, create
     run_try(api)
@@ -368,7 +441,9 @@ def test_discard_looks_again_when_the_object_changed(api: MemoryApi) -> None:
 
 
 def kill_of(api: MemoryApi, body: dict[str, Any], owner_try: int = 1) -> Killer:
-    return Killer(api, Target.of(body), owner_try)
+    kill = Killer(api, Target.of(body), owner_try)
+    kill.saw(body)
+    return kill
 
 
 def test_a_kill_is_one_delete_with_preconditions_and_little_time(api: MemoryApi) -> None:
@@ -410,13 +485,46 @@ def test_a_kill_leaves_a_successor_of_the_same_name(api: MemoryApi) -> None:
     assert not api.deletions
 
 
-def test_a_kill_that_cannot_look_deletes_unseen(api: MemoryApi) -> None:
-    body = run_try(api)
+def refuses_to_tell(api: MemoryApi, *looks: int) -> None:
+    """From now on these looks are not answered."""
     api.calls.clear()
-    api.faults = {1: refused()}
+    api.faults = {look: refused() for look in looks}
+
+
+def test_a_kill_that_cannot_look_deletes_what_it_saw_last(api: MemoryApi) -> None:
+    body = run_try(api)
+    refuses_to_tell(api, 1)
     assert kill_of(api, body)()
     assert api.deletions == [body["metadata"]["uid"]]
-    assert api.calls[-1].details == {"uid": body["metadata"]["uid"], "resource_version": None, "timeout": 3}
+    version = body["metadata"]["resourceVersion"]
+    assert api.calls[-1].details == {"uid": body["metadata"]["uid"], "resource_version": version, "timeout": 3}
+
+
+def test_a_kill_that_cannot_look_leaves_what_the_next_try_has_taken_over(api: MemoryApi) -> None:
+    """Bug: a worker that was cut off deletes the job of its successor, since kube-apiserver does not answer within a second."""
+    kill = kill_of(api, run_try(api))
+    taken = run_try(api, owner_try=2)
+    kill.saw(taken)
+    refuses_to_tell(api, 1, 3, 5)
+    assert not kill()
+    assert not api.deletions
+
+
+def test_a_kill_looks_again_if_the_controller_wrote_since(api: MemoryApi) -> None:
+    body = run_try(api)
+    kill = kill_of(api, body)
+    api.set_conditions(IDENTITY.name, Ready="True")
+    refuses_to_tell(api, 1)
+    assert kill()
+    assert api.deletions == [body["metadata"]["uid"]]
+
+
+def test_a_kill_of_what_was_never_seen_looks_until_it_is_answered(api: MemoryApi) -> None:
+    body = run_try(api)
+    refuses_to_tell(api, 1, 2)
+    assert Killer(api, Target.of(body), 1)()
+    assert api.deletions == [body["metadata"]["uid"]]
+    assert {call.verb for call in api.calls[:3]} == {"read"}
 
 
 def test_a_kill_raises_nothing(api: MemoryApi) -> None:
@@ -571,7 +679,9 @@ class Lives(RuleBasedStateMachine):
             return
         kill = self.kills[which % len(self.kills)]
         current = self.own
+        self.api.faults = {} if reads else {len(self.api.calls) + 1: refused()}
         kill()
+        self.api.faults = {}
         if current is not None and owner_try(current) != kill._owner_try and not current["metadata"].get("deletionTimestamp"):
             assert self.own is not None
             assert not self.own["metadata"].get("deletionTimestamp")

@@ -9,6 +9,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -22,7 +23,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from skyoperator_provider.remote import source
-from skyoperator_provider.remote.arguments import Arguments, UnsendableArgumentError, pack
+from skyoperator_provider.remote.arguments import UnsendableArgumentError, pack
 from skyoperator_provider.remote.carrier import RUN_BYTES, TooLargeError, function_run
 from skyoperator_provider.remote.far import runner
 
@@ -479,7 +480,7 @@ def test_cloudpickle_carries_what_json_can_not(dag: Any, tmp_path: Path) -> None
 
 def test_a_pickle_is_not_opened_by_another_python(tmp_path: Path) -> None:
     packed = pack(echo, [1], serializer="cloudpickle")
-    other = Arguments({**packed.payload, "python": "3.7"}, packed.sizes)
+    other = replace(packed, payload={**packed.payload, "python": "3.7"})
     ran = run(function_run(source.read(echo), other), tmp_path)
     assert ran.error.message.startswith(
         f"the arguments were pickled by Python 3.7, and this is Python {sys.version_info[0]}.{sys.version_info[1]} ("

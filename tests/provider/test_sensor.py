@@ -76,11 +76,20 @@ def test_it_finds_its_object(api: MemoryApi, made: dict[str, str], by: str) -> N
     run(sensor(**given[by]))
 
 
+def test_it_finds_what_was_made_where_its_own_connection_does_not_lead(api: MemoryApi) -> None:
+    upstream = replace(UPSTREAM, deployment="dev")
+    api.create(build(upstream, "other", 1, task={"run": "true"}))
+    api.set_conditions(upstream.name, "other", Complete="True")
+    told = {"name": upstream.name, "namespace": "other", "deployment": "dev"}
+    run(sensor(cluster_task_id="fit"), xcoms={("fit", -1, "skycluster"): told})
+
+
 @pytest.mark.parametrize(
     ("conditions", "error", "reason"),
     [
         ({"Failed": ("True", "JobFailed", "exit 3")}, SkyClusterError, "JobFailed"),
         ({"Accepted": ("False", "InvalidTask", "num_node?")}, AirflowFailException, "InvalidTask"),
+        ({"Failed": ("True", "PolicyDenied", "violates PodSecurity")}, AirflowFailException, "PolicyDenied"),
         ({"Accepted": ("False", "SecretNotFound", "no hf")}, SkyClusterError, "SecretNotFound"),
     ],
 )
@@ -160,13 +169,13 @@ def test_a_task_that_left_nothing_fails_at_once(api: MemoryApi) -> None:
 
 
 def test_rescheduled_pokes_share_one_grace(api: MemoryApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each poke is a process of its own, so only Airflow knows when the first one was. Airflow 2 does not tell, and each has its own."""
+    """Each poke is a process of its own, so only Airflow knows when the first one of this try was."""
     first = datetime.now(UTC) - timedelta(seconds=100)
     if not HAS_SDK:
-        monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: first)
-    for grace_seconds, expected in ((600, RescheduleException), (60, SkyClusterError if HAS_SDK else RescheduleException)):
+        monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda *, try_number, **_: first if try_number <= 2 else None)
+    for grace_seconds, expected in ((600, RescheduleException), (60, SkyClusterError)):
         operator = sensor(cluster="no-such", mode="reschedule", missing_grace_seconds=grace_seconds)
-        given, _ = context_of(operator)
+        given, _ = context_of(operator, try_number=2)
         if HAS_SDK:
             given["ti"].get_first_reschedule_date = lambda _: first
         with pytest.raises(expected):

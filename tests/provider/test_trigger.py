@@ -154,6 +154,7 @@ def test_a_trigger_is_made_again_from_what_it_says_of_itself(uid: str | None) ->
         "log_attempt": 2,
         "logging_interval_seconds": 5.0,
         "times_lost": 2,
+        "keep_on_success": True,
     }
     path, arguments = SkyClusterTrigger(**given).serialize()
     assert arguments == given
@@ -547,6 +548,27 @@ async def test_only_a_task_that_nobody_goes_on_with_was_killed(
     await (this.on_kill() if is_told else this.cleanup())
     assert ("train" not in api.objects) == is_deleted
     assert asked == [{"dag_id": "dag", "task_ids": ["task"], "run_ids": ["run"], "map_index": map_index}]
+
+
+def test_a_trigger_of_an_earlier_version_is_made_too() -> None:
+    """Deferred before an upgrade, it says nothing of what came later."""
+    _, arguments = SkyClusterTrigger(name="a", namespace="b", wait_for="ready", kubernetes_conn_id="c").serialize()
+    del arguments["keep_on_success"]
+    assert SkyClusterTrigger(**arguments).serialize()[1] == {**arguments, "keep_on_success": False}
+
+
+@pytest.mark.parametrize("is_told", [True, False], ids=["from 3.3", "below 3.3"])
+@pytest.mark.parametrize("state", LEFT)
+async def test_what_later_tasks_are_to_have_is_kept_if_its_task_was_marked_success(
+    api: ScriptedApi, logged: list[str], monkeypatch: pytest.MonkeyPatch, state: str | None, is_told: bool
+) -> None:
+    """Bug: launch was marked success, the cluster deleted, and the log that was to be read next was red."""
+    monkeypatch.setattr(module, "IS_TOLD_OF_KILLS", is_told)
+    api.put("train", annotations={OWNER_TRY: "1"})
+    this = trigger(api, keep_on_success=True)
+    states(monkeypatch, this, state)
+    await (this.on_kill() if is_told else this.cleanup())
+    assert ("train" in api.objects) == (state == "success")
 
 
 @pytest.mark.parametrize("is_told", [True, False], ids=["from 3.3", "below 3.3"])

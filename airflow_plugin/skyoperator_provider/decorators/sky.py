@@ -70,20 +70,25 @@ class SkyDecoratedOperator(DecoratedOperator, SkyClusterOperator):
 
     def _run(self, context: Context) -> str:
         args, kwargs = list(self.op_args), self._all_kwargs(context)
-        self._refuse_secrets({**{f"number {number}": value for number, value in enumerate(args, 1)}, **kwargs})
         try:
             packed = arguments.pack(self.python_callable, args, kwargs, serializer=self.serializer)
+            self._refuse_secrets(packed)
             room = room_for_run(self.task)
             return carrier.function_run(self._source, packed, python=self.python, every_rank=self.every_rank, limit_bytes=room)
         except (arguments.UnsendableArgumentError, carrier.TooLargeError) as error:
             raise SkyClusterRejectedError(f"Task {self.task_id}: {error}", reason="InvalidTask") from error
 
-    def _refuse_secrets(self, named: Mapping[str, Any]) -> None:
-        """Compressed as they are sent, the masker would find nothing in them, and whoever can read the object can open them."""
-        found = [name for name, value in named.items() if holds_secret(value)]
+    def _refuse_secrets(self, packed: arguments.Arguments) -> None:
+        """Compressed as they are sent, the masker would find nothing in them, and whoever can read the object can open them.
+
+        So all values that are sent are asked about, those of defaults too, which are sent whether the call leaves them or not.
+        """
+        seen = [(f"argument {name}", value) for name, value in packed.seen]
+        seen += [each for definition in self._source.definitions for each in definition.seen]
+        found = [name for name, value in seen if holds_secret(value)]
         if found:
             raise SkyClusterRejectedError(
-                f"Task {self.task_id}: argument {', '.join(found)} holds what Airflow masks in its logs. Who may read SkyClusters could "
+                f"Task {self.task_id}: {', '.join(found)} holds what Airflow masks in its logs. Who may read SkyClusters could "
                 'read it. Put it into a Kubernetes Secret, name that by secrets={"NAME": "secret/key"}, and read os.environ["NAME"].',
                 reason="InvalidTask",
             )

@@ -149,6 +149,7 @@ class Api:
         self._rest = RESTClientObject(client.configuration)
         self._pauses_seconds = tuple(pauses_seconds)
         self._sleep = sleep
+        self._credentials = self._renewed_credentials()
 
     def ask(self, request: Request, *, passes: Callable[[Answer], bool] = passes) -> Answer:
         """Return the answer, also a refusal; one that passes by itself only if it did not. Raises ApiError if there is no answer.
@@ -157,7 +158,7 @@ class Api:
         """
         for pause_seconds in self._pauses_seconds:
             try:
-                answer = self._answer(self._rest, request, _PATIENT)
+                answer = self._patient_answer(request)
             except ApiError as error:
                 if isinstance(error.__cause__, SSLError):
                     raise
@@ -169,13 +170,14 @@ class Api:
             wait_seconds = max(pause_seconds, wish_seconds)
             logger.warning("%s. Trying again in %g s.", why, wait_seconds)
             self._sleep(wait_seconds)
-        return self._answer(self._rest, request, _PATIENT)
+        return self._patient_answer(request)
 
     def ask_once(self, request: Request, timeout_seconds: float) -> Answer:
         """Return the answer, also a refusal; ask once, and log nothing. Raises ApiError if there is no answer in time.
 
         On a connection of its own: who is interrupted by a signal may hold the lock of the shared ones' pool, which is not reentrant
-        (urllib3 2, connectionpool.py: a queue.LifoQueue).
+        (urllib3 2, connectionpool.py: a queue.LifoQueue). With the credentials of the last request that had time: to renew them a program
+        of the kubeconfig may run, which nothing bounds.
         """
         rest = RESTClientObject(self._client.configuration)
         try:
@@ -191,6 +193,17 @@ class Api:
     def _host(self) -> str:
         return str(self._client.configuration.host)
 
+    def _renewed_credentials(self) -> tuple[dict[str, str], list[tuple[str, str]]]:
+        """Return the headers, and the parameters of the query, that tell who asks."""
+        headers: dict[str, str] = {}
+        query: list[tuple[str, str]] = []
+        self._client.update_params_for_auth(headers, query, ["BearerToken"])
+        return headers, query
+
+    def _patient_answer(self, request: Request) -> Answer:
+        self._credentials = self._renewed_credentials()
+        return self._answer(self._rest, request, _PATIENT)
+
     def _answer(self, rest: RESTClientObject, request: Request, timeout_seconds: _Timeout) -> Answer:
         try:
             return self._sent(rest, request, timeout_seconds)
@@ -199,9 +212,9 @@ class Api:
 
     def _sent(self, rest: RESTClientObject, request: Request, timeout_seconds: _Timeout) -> Answer:
         """Send it as kubernetes.client.ApiClient does, but leave the answer's bytes and headers as they are."""
-        headers = {**self._client.default_headers, "Accept": "application/json, */*", "Content-Type": request.content_type}
-        query = list(request.query)
-        self._client.update_params_for_auth(headers, query, ["BearerToken"])
+        who, who_query = self._credentials
+        headers = {**self._client.default_headers, "Accept": "application/json, */*", "Content-Type": request.content_type, **who}
+        query = [*request.query, *who_query]
         url = f"{self._host}{request.path}"
         try:
             response = rest.request(

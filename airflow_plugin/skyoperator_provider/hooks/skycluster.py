@@ -28,7 +28,7 @@ class SkyClusterHook(KubernetesHook):
     """What is asked of the Kubernetes API about SkyClusters. `kubernetes_conn_id` takes any connection of type `kubernetes`.
 
     A connection of our own type has the fields namespace, dashboard_url and deployment in its form; as extras, each connection may
-    have them. After the first request a hook calls nothing of Airflow any more, so that on_kill may use it.
+    have them. After `prepare` or the first request a hook calls nothing of Airflow any more, so that on_kill may use it.
 
     The methods raise ApiError unless they say otherwise: with the object, what the server said, and what to do. What may pass by
     itself (429, 5xx, no answer) was asked again by then, for half a minute.
@@ -51,6 +51,10 @@ class SkyClusterHook(KubernetesHook):
     def api(self) -> Api:
         """The connection's Kubernetes API."""
         return Api(self.api_client, pauses_seconds=self.pauses_seconds)
+
+    def prepare(self) -> None:
+        """Read the connection. Raises what Airflow does about one that it does not have."""
+        _ = self.api
 
     @property
     def deployment(self) -> str:

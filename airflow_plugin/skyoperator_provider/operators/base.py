@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, cast
 from airflow.providers.cncf.kubernetes.operators.resource import KubernetesResourceBaseOperator
 from airflow.providers.common.compat.sdk import Context, conf
 
-from skyoperator_provider import templating
+from skyoperator_provider import references, templating
 from skyoperator_provider.errors import ApiError, OutOfSightError, SkyClusterError
 from skyoperator_provider.hooks.skycluster import SkyClusterHook
 from skyoperator_provider.identity import Identity
 from skyoperator_provider.ownership import Target, identity_of
+from skyoperator_provider.references import Maker
 from skyoperator_provider.skycluster import Outcome, Verdict, WaitFor, verdict
 from skyoperator_provider.triggers.skycluster import SkyClusterTrigger
 
@@ -23,13 +24,16 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator
 
 XCOM_KEY: Final = "skycluster"
-"""Where a task says which object is its own, as soon as there is one: {name, namespace, uid}."""
+"""Where a task says which object is its own: {name, namespace, deployment} before it makes one, and uid as soon as there is one."""
 
 PAD_SECONDS: Final = 60
 """How much later Airflow gives up a deferred task than its trigger does: only who still runs can delete."""
 
 LOST_LIMIT: Final = 3
 """How often a trigger may lose sight of one object. Each time it has tried for eight minutes, unless a right is missing."""
+
+LOGGING_INTERVAL_SECONDS: Final = 10.0
+"""How often a trigger prints what a log has got, unless the author says it."""
 
 _WAITED_FOR: Final = "waited_for"
 """Airflow keeps for a deferred task which object it waits for, until it goes on or is cleared."""
@@ -40,6 +44,13 @@ Event = Mapping[str, Any]
 def default_deferrable() -> bool:
     """Return `[operators] default_deferrable`."""
     return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
+
+
+def checked_interval(seconds: float) -> float:
+    """Return the logging_interval_seconds of an operator. Raises ValueError for less than the log API is to be asked."""
+    if seconds < 1:
+        raise ValueError(f"logging_interval_seconds={seconds!r}: it is at least 1")
+    return seconds
 
 
 class SkyClusterTask:
@@ -123,6 +134,13 @@ class SkyClusterTask:
         if end is None and event.get("times_lost", 0) >= LOST_LIMIT:
             raise _out_of_sight(event)
         return end
+
+    def _maker(self, context: Context, task_id: str) -> Maker:
+        """Return another task of this DAG run, with what it told: that of the own map index, or else of all."""
+        own, ti = self._identity(context), context["ti"]
+        which: dict[str, Any] = {"map_indexes": [own.map_index, -1]} if own.map_index >= 0 else {}
+        pulled = ti.xcom_pull(task_ids=task_id, key=XCOM_KEY, **which)
+        return Maker(references.upstream(own, task_id), self.get_namespace(), references.told(pulled, self.get_namespace()))
 
     def _identity(self, context: Context) -> Identity:
         return identity_of(context, cast("BaseOperator", self), self.hook.deployment)

@@ -10,7 +10,14 @@ from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 from skyoperator_provider import references
 from skyoperator_provider.errors import ChangedError, SkyClusterError, SkyClusterRejectedError, failure
 from skyoperator_provider.following import Follower, LogStream, resumed
-from skyoperator_provider.operators.base import Event, SkyClusterBaseOperator, default_deferrable, target_of
+from skyoperator_provider.operators.base import (
+    LOGGING_INTERVAL_SECONDS,
+    Event,
+    SkyClusterBaseOperator,
+    checked_interval,
+    default_deferrable,
+    target_of,
+)
 from skyoperator_provider.ownership import Target
 from skyoperator_provider.references import Reference
 from skyoperator_provider.skycluster import Outcome, Verdict, WaitFor, verdict, words
@@ -22,8 +29,8 @@ class SkyClusterReferringOperator(SkyClusterBaseOperator):
     """Speaks of an object by what a create task returned, by its name, or by the task that made it.
 
     :param cluster: what SkyClusterCreateOperator returned, or a name. Templated.
-    :param cluster_task_id: the task of this DAG run that made the object, which is found by its labels; also after a failure, when the
-        task has returned nothing. For a mapped task it is that of the same map index.
+    :param cluster_task_id: the task of this DAG run that made the object, which is found by its labels and by what the task told as soon
+        as it had it; also after a failure, when the task has returned nothing. For a mapped task it is that of the same map index.
     """
 
     template_fields: Sequence[str] = (*SkyClusterBaseOperator.template_fields, "cluster", "cluster_task_id")
@@ -45,8 +52,7 @@ class SkyClusterReferringOperator(SkyClusterBaseOperator):
     def _made_upstream(self, context: Context) -> list[Target]:
         if self.cluster_task_id is None:
             return []
-        task = references.upstream(self._identity(context), self.cluster_task_id)
-        return references.made_by(self.hook, self.get_namespace(), task)
+        return references.made_by(self.hook, self._maker(context, self.cluster_task_id))
 
     def _one(self, context: Context) -> Target:
         """Return the one object that is meant. Raises SkyClusterError if it is not there: who was to make it is done."""
@@ -65,9 +71,8 @@ class SkyClusterReferringOperator(SkyClusterBaseOperator):
     def _one_made_upstream(self, context: Context) -> Target | None:
         if self.cluster_task_id is None:
             return None
-        task = references.upstream(self._identity(context), self.cluster_task_id)
         try:
-            return references.one_made_by(self.hook, self.get_namespace(), task)
+            return references.one_made_by(self.hook, self._maker(context, self.cluster_task_id))
         except references.AmbiguousError as error:
             raise SkyClusterRejectedError(f"Task {self.task_id}: {error}", reason="InvalidTask") from error
 
@@ -75,15 +80,25 @@ class SkyClusterReferringOperator(SkyClusterBaseOperator):
 class SkyClusterLogsOperator(SkyClusterReferringOperator):
     """Prints the log of a SkyCluster's job until it ends, and fails if the job failed.
 
-    :param log_path: where the whole log is copied to at the end: a path or an ObjectStoragePath. Templated.
+    :param log_path: where the whole log is copied to at the end: a path or an ObjectStoragePath. Templated. A log that can't be had to its
+        end fails no task: the copy's last line and a warning say so.
     :param deferrable: wait in the triggerer, which prints the log too; `[operators] default_deferrable` if it is not said.
+    :param logging_interval_seconds: how long a trigger waits before it prints what the log has got meanwhile; longer while nothing comes.
     """
 
     template_fields: Sequence[str] = (*SkyClusterReferringOperator.template_fields, "log_path")
 
-    def __init__(self, *, log_path: Any = None, deferrable: bool | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        log_path: Any = None,
+        deferrable: bool | None = None,
+        logging_interval_seconds: float = LOGGING_INTERVAL_SECONDS,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.log_path = log_path
+        self.logging_interval_seconds = checked_interval(logging_interval_seconds)
         self.deferrable = default_deferrable() if deferrable is None else deferrable
 
     def execute(self, context: Context) -> dict[str, str]:
@@ -104,7 +119,8 @@ class SkyClusterLogsOperator(SkyClusterReferringOperator):
         return self._ended(target, end, resumed(self.hook, target, event, log=self.log))
 
     def _defer(self, context: Context, target: Target, *, after: Event | None = None) -> NoReturn:
-        trigger = {**target.as_dict(), "on_kill_action": "keep", "logs": True}
+        asked = {"on_kill_action": "keep", "logs": True, "logging_interval_seconds": self.logging_interval_seconds}
+        trigger = {**target.as_dict(), **asked}
         self._wait_in_triggerer(context, trigger, WaitFor.COMPLETE, self._limit_seconds(), after=after)
 
     def _ended(self, target: Target, end: Verdict, stream: LogStream) -> dict[str, str]:

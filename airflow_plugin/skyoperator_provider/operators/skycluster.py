@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, Context
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, AirflowTaskTimeout, Context
 
-from skyoperator_provider.errors import ApiError, OutOfSightError, ResultLostError, SkyClusterError, SkyClusterRejectedError, SkyRemoteError
+from skyoperator_provider.errors import ApiError, ResultLostError, SkyClusterError, SkyClusterRejectedError, SkyRemoteError
 from skyoperator_provider.following import LogStream, resumed
 from skyoperator_provider.manifest import has_run
-from skyoperator_provider.operators.base import Event, target_of
+from skyoperator_provider.operators.base import LOGGING_INTERVAL_SECONDS, Event, checked_interval, target_of
 from skyoperator_provider.operators.creating import SkyClusterMakingOperator
 from skyoperator_provider.operators.referring import SkyClusterDeleteOperator, SkyClusterLogsOperator
 from skyoperator_provider.ownership import Target
@@ -20,13 +20,17 @@ from skyoperator_provider.skycluster import Outcome, Verdict, WaitFor, verdict
 
 __all__ = ["SkyClusterCreateOperator", "SkyClusterDeleteOperator", "SkyClusterLogsOperator", "SkyClusterOperator"]
 
+_SETTLED: Final = (ResultLostError, SkyRemoteError, AirflowSkipException, AirflowFailException)
+"""After these it is known what became of the result: asked again, it could only be the same."""
+
 
 class SkyClusterCreateOperator(SkyClusterMakingOperator):
     """Brings a SkyCluster up for the tasks that follow, and returns {name, namespace, uid}.
 
-    A retry takes over what the try before left running. When the task fails, the object is deleted. A task that is marked success
-    while it runs is killed like any other, and nothing tells a worker that it was success: `on_kill_action="keep"` is for DAGs whose
-    later tasks are to have the cluster even then.
+    A retry takes over what the try before left running. When the task fails, the object is deleted. If the task is marked
+    success while it is deferred, the object stays for the tasks that follow. One that is marked success while a worker runs it is killed
+    like any other, and nothing tells a worker that it was success: `on_kill_action="keep"` is for DAGs whose later tasks are to have the
+    cluster even then.
 
     :param wait_for: `accepted` by the controller, `ready` to be used (or its job running), or `complete`.
     """
@@ -51,6 +55,9 @@ class SkyClusterCreateOperator(SkyClusterMakingOperator):
         self._resume(context, target)
         return self._ended(target, end)
 
+    def _asked_of_trigger(self) -> dict[str, Any]:
+        return {"keep_on_success": True}
+
     def _ended(self, target: Target, end: Verdict) -> dict[str, str]:
         self._expect_reached(target, end)
         return target.as_dict()
@@ -62,6 +69,7 @@ class SkyClusterOperator(SkyClusterMakingOperator):
     :param on_finish_action: `delete` the object at the end, `delete_on_success` only then, or `keep` it until its time to live is over.
     :param result_path: the file in which the job may leave JSON, to be returned; None leaves run as it is written, and returns nothing.
     :param logs: whether the job's log is printed.
+    :param logging_interval_seconds: how long a trigger waits before it prints what the log has got meanwhile; longer while nothing comes.
     :param skip_on_exit_code: the task is skipped if run exits with this, or one of these, on the first node. It is told by the way of
         the result, so it wants result_path.
     """
@@ -76,6 +84,7 @@ class SkyClusterOperator(SkyClusterMakingOperator):
         on_finish_action: Literal["delete", "delete_on_success", "keep"] = "delete",
         result_path: str | None = carrier.RESULT_PATH,
         logs: bool = True,
+        logging_interval_seconds: float = LOGGING_INTERVAL_SECONDS,
         skip_on_exit_code: int | Collection[int] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -89,6 +98,7 @@ class SkyClusterOperator(SkyClusterMakingOperator):
         self.on_finish_action = on_finish_action
         self.result_path = result_path
         self._streams_log = logs
+        self.logging_interval_seconds = checked_interval(logging_interval_seconds)
         self.skip_on_exit_code = [skip_on_exit_code] if isinstance(skip_on_exit_code, int) else list(skip_on_exit_code or ())
         self._is_complete = False
 
@@ -109,6 +119,9 @@ class SkyClusterOperator(SkyClusterMakingOperator):
         self._resume(context, target)
         stream = resumed(self.hook, target, event, log=self.log) if self._streams_log else None
         return self._ended(context, target, end, stream)
+
+    def _asked_of_trigger(self) -> dict[str, Any]:
+        return {"logs": self._streams_log, "logging_interval_seconds": self.logging_interval_seconds}
 
     def _returning(self, built: dict[str, Any]) -> dict[str, Any]:
         """Return the object with a job that returns what it leaves in result_path. A task in a ConfigMap is beyond our reach."""
@@ -149,7 +162,7 @@ class SkyClusterOperator(SkyClusterMakingOperator):
         if end.outcome is Outcome.FAILED and self.skip_on_exit_code:
             self._skip_if_told(target)
         self._expect_reached(target, end)
-        value = self._value(target)
+        value = self._value(context, target)
         self._clean_up(context, target)
         return value
 
@@ -159,24 +172,37 @@ class SkyClusterOperator(SkyClusterMakingOperator):
             raise AirflowSkipException(f"The job of {target} exited with {code}. Skipping.")
 
     def _clean_up(self, context: Context, target: Target) -> None:
-        """Put away what has done its work, unless a later try has it. A failure of that spoils no result: the object has a time to live."""
+        """Put away what has done its work, unless a later try has it.
+
+        Raises nothing, not even that the task is out of time: its result was had, and the object has a time to live. A next try would find
+        the mark that it was taken, and run the job again.
+        """
         owner = self._owner(context)
         try:
             if owner.mark_collected(target) and self.on_finish_action != "keep":
                 owner.discard()
-        except ApiError as error:
-            self.log.warning("%s could not be deleted; it goes when its ttlSecondsAfterFinished is over. %s", target, error)
+        except (Exception, AirflowTaskTimeout) as error:  # noqa: BLE001 - whatever it is, the result was had
+            self.log.warning("%s could not be deleted; it goes when its ttlSecondsAfterFinished is over. %r", target, error)
 
-    def _value(self, target: Target) -> Any:
+    def _value(self, context: Context, target: Target) -> Any:
         """Return what the job returned; None if it returned nothing. Raises ResultLostError; SkyClusterError if it can't be had now."""
         if self._result_path is None and not self._wants_value:
             return None
-        return await_value(self.hook, target, is_expected=self._wants_value, check=self._check)
+        try:
+            return await_value(self.hook, target, is_expected=self._wants_value, check=self._check)
+        except _SETTLED:
+            self._note_settled(context, target)
+            raise
+
+    def _note_settled(self, context: Context, target: Target) -> None:
+        """Write down that there is nothing to take: where the object is kept, each later try would find the same, and run nothing."""
+        try:
+            self._owner(context).mark_collected(target)
+        except ApiError as error:
+            self.log.warning("It could not be written down that the result of %s is settled; the next try asks again. %s", target, error)
 
     def _is_discarded_after(self, error: BaseException) -> bool:
         """What is complete is kept for the next try to take its value, which runs nothing again; unless that can only be the same."""
-        if self._is_killed or isinstance(error, OutOfSightError):
-            return super()._is_discarded_after(error)
         if self._is_complete and self._spares_results_after(error):
             return False
         is_success = isinstance(error, AirflowSkipException)
@@ -184,7 +210,7 @@ class SkyClusterOperator(SkyClusterMakingOperator):
 
     def _spares_results_after(self, error: BaseException) -> bool:
         """Tell whether the next try may have a value that this one could not get."""
-        return not self._is_killed and not isinstance(error, (ResultLostError, SkyRemoteError, AirflowSkipException, AirflowFailException))
+        return not self._is_killed and not isinstance(error, _SETTLED)
 
     def _check(self) -> None:
         if self._is_killed:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from skyoperator_provider.remote.far.tagged import UnsendableError, encode
+from skyoperator_provider.remote.far.tagged import UnsendableError, decode, encode
 
 
 class Serializer(StrEnum):
@@ -34,6 +34,8 @@ class Arguments:
     payload: Mapping[str, Any]
     sizes: Mapping[str, int]
     """By argument: about how many bytes it takes once it is compressed."""
+    seen: Sequence[tuple[str, object]]
+    """Each argument's name, and all that can be read of it by who opens what is sent: plain values; of a pickle the bytes too."""
 
 
 def pack(
@@ -58,7 +60,9 @@ def pack(
     except UnsendableError as error:
         raise UnsendableArgumentError(f"{function.__name__}(): {error}") from None
     payload = {"serializer": "json", "args": encoded[: len(args)], "kwargs": dict(zip(kwargs, encoded[len(args) :], strict=True))}
-    return Arguments(payload, {name: _compressed(json.dumps(value).encode()) for (name, _), value in zip(named, encoded, strict=True)})
+    sent = [(name, value) for (name, _), value in zip(named, encoded, strict=True)]
+    sizes = {name: _compressed(json.dumps(value).encode()) for name, value in sent}
+    return Arguments(payload, sizes, [(name, decode(value)) for name, value in sent])
 
 
 def _named(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -89,15 +93,17 @@ def _pickled(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[
             'serializer="cloudpickle" needs cloudpickle here: pip install "airflow-provider-skyoperator[cloudpickle]"'
         ) from error
     with _by_value(cloudpickle, sys.modules.get(function.__module__)):
-        sizes = {}
+        parts: list[bytes] = []
         for name, value in named:
             try:
-                sizes[name] = _compressed(cloudpickle.dumps(value))
+                parts.append(cloudpickle.dumps(value))
             except Exception as error:
                 raise UnsendableArgumentError(f"{function.__name__}(): argument {name} can't be pickled: {error}") from error
         pickled = base64.b64encode(cloudpickle.dumps((list(args), dict(kwargs)))).decode()
     python = "{}.{}".format(*sys.version_info)
-    return Arguments({"serializer": "cloudpickle", "python": python, "pickled": pickled}, sizes)
+    payload = {"serializer": "cloudpickle", "python": python, "pickled": pickled}
+    seen = [(name, (value, part)) for (name, value), part in zip(named, parts, strict=True)]
+    return Arguments(payload, {name: _compressed(part) for name, (_, part) in seen}, seen)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
-from skyoperator_provider.remote.far.tagged import UnsendableError, encode
+from skyoperator_provider.remote.far.tagged import UnsendableError, decode, encode
 
 _BUILTINS: Final = frozenset(dir(builtins))
 
@@ -41,6 +41,11 @@ class Definition:
     future_annotations: bool
     defaults: Mapping[str, Any]
     """Defaults by parameter, encoded, of those that can be evaluated only here."""
+
+    @property
+    def seen(self) -> list[tuple[str, object]]:
+        """Each value that goes along with the text, as Arguments.seen has them."""
+        return [(f"the default of {key} of {self.name}()", decode(value)) for key, value in self.defaults.items()]
 
 
 @dataclass(frozen=True, slots=True)

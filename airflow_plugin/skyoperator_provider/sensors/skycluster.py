@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import Any, Final, Literal, NoReturn
+from datetime import datetime, timedelta
+from importlib import import_module
+from typing import Any, Final, Literal, NoReturn, cast
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseSensorOperator, Context
 
@@ -29,8 +30,10 @@ class SkyClusterSensor(SkyClusterTask, BaseSensorOperator):
     :param cluster: a name, or what SkyClusterCreateOperator returned. Templated.
     :param cluster_task_id: the task of this DAG run that made it, instead.
     :param wait_for: `accepted`, `ready` or `complete`.
-    :param missing_grace_seconds: how long it may take until there is an object of that name. With mode="reschedule" on Airflow 2.11 this
-        counts anew at each poke.
+    With mode="reschedule" each poke is a process of its own, which knows of the ones before only when the first one was, and not which
+    object they saw. So by a name alone it waits for whatever has that name by then; a uid, as in what a create task returned, tells more.
+
+    :param missing_grace_seconds: how long it may take until there is an object of that name.
     :param deferrable: wait in the triggerer; `[operators] default_deferrable` if it is not said.
     """
 
@@ -129,8 +132,7 @@ class SkyClusterSensor(SkyClusterTask, BaseSensorOperator):
     def _made_upstream(self, context: Context) -> Target | None:
         if self.cluster_task_id is None:
             return None
-        task = references.upstream(self._identity(context), self.cluster_task_id)
-        return references.one_made_by(self.hook, self.get_namespace(), task)
+        return references.one_made_by(self.hook, self._maker(context, self.cluster_task_id))
 
     def _expect_soon(self, context: Context, reference: Reference) -> None:
         waited_seconds = time.time() - self._waiting_since(context)
@@ -139,10 +141,9 @@ class SkyClusterSensor(SkyClusterTask, BaseSensorOperator):
         self.log.info("%s is not there yet", reference)
 
     def _waiting_since(self, context: Context) -> float:
-        """A sensor that reschedules itself is a new process at each poke; Airflow 3 knows when the first one was."""
-        first = getattr(context["ti"], "get_first_reschedule_date", None) if self.reschedule else None
-        began = first(context) if first is not None else None
-        return float(began.timestamp()) if began else self._began_at
+        """A sensor that reschedules itself is a new process at each poke."""
+        began = _first_poke(context) if self.reschedule else None
+        return began.timestamp() if began else self._began_at
 
     def _defer(self, context: Context, reference: Reference, *, after: Event | None = None) -> NoReturn:
         trigger = {
@@ -153,3 +154,15 @@ class SkyClusterSensor(SkyClusterTask, BaseSensorOperator):
             "missing_grace_seconds": self.missing_grace_seconds,
         }
         self._wait_in_triggerer(context, trigger, self.wait_for, self.timeout, after=after)
+
+
+def _first_poke(context: Context) -> datetime | None:
+    """Return when this try of a sensor that reschedules itself looked first; None if that is now. Airflow 2 keeps that in its database."""
+    ti: Any = context["ti"]
+    if hasattr(ti, "get_first_reschedule_date"):
+        found = ti.get_first_reschedule_date(context)
+    else:
+        known = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
+        sensors = import_module("airflow.sensors.base")
+        found = sensors._orig_start_date(**known, try_number=ti.try_number)  # noqa: SLF001 - 2.11 is the last Airflow 2
+    return cast("datetime | None", found)

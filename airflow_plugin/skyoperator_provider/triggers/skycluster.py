@@ -3,7 +3,8 @@
 What ends the waiting, and who then deletes the object:
 
     the object's end, the trigger's deadline, an API that stays away  ──► one event; the task goes on in a worker, and decides there
-    mark failed, mark success, clear                                  ──► on_kill() (Airflow 3.3), else cleanup() ──► deleted here
+    mark failed, mark success, clear                                  ──► on_kill() (Airflow 3.3), else cleanup() ──► deleted here,
+                                                                          but for mark success where keep_on_success
     a triggerer that restarts, and Airflow's own deferral time-out    ──► nothing is deleted here
 
 on_kill() is no proof of a kill. A triggerer that was held for dead, and wakes up, cancels what another one took over with the same message
@@ -84,6 +85,7 @@ class SkyClusterTrigger(BaseTrigger):
         log_attempt: int | None = None,
         logging_interval_seconds: float = 10.0,
         times_lost: int = 0,
+        keep_on_success: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if on_kill_action not in {"delete", "keep"}:
@@ -103,6 +105,7 @@ class SkyClusterTrigger(BaseTrigger):
         self.log_attempt = log_attempt
         self.logging_interval_seconds = logging_interval_seconds
         self.times_lost = times_lost
+        self.keep_on_success = keep_on_success
         self._found_uid = uid
         self._missing_at = 0.0
         self._tail: Tail | None = None
@@ -112,7 +115,8 @@ class SkyClusterTrigger(BaseTrigger):
         """Return the class and the arguments that make this trigger again, in a triggerer."""
         arguments = (
             "name namespace uid wait_for kubernetes_conn_id config_file deadline_epoch_seconds owner_try on_kill_action "
-            "missing_grace_seconds logs log_offset_bytes log_attempt logging_interval_seconds times_lost"
+            "missing_grace_seconds logs log_offset_bytes log_attempt logging_interval_seconds times_lost "
+            "keep_on_success"
         )
         return f"{type(self).__module__}.{type(self).__qualname__}", {key: getattr(self, key) for key in arguments.split()}
 
@@ -289,6 +293,7 @@ class SkyClusterTrigger(BaseTrigger):
     async def safe_to_cancel(self) -> bool:
         """Tell whether nobody goes on with the task: it was marked, cleared, or deleted with its run.
 
+        With keep_on_success a task that was marked success is one that others go on with: they are to have what it made.
         It is deferred as long as a trigger waits for it, here or elsewhere. From scheduled to running, and until a retry, it is a worker's:
         one that goes on after the event, or the next try after a clear, whose first act is to delete or to take over what was left.
         Raises whatever asking Airflow raises.
@@ -302,7 +307,8 @@ class SkyClusterTrigger(BaseTrigger):
             dag_id=task.dag_id, task_ids=[task.task_id], run_ids=[task.run_id], map_index=task.map_index
         )
         key = f"{task.task_id}_{task.map_index}" if task.map_index >= 0 else task.task_id
-        return states.get(task.run_id, {}).get(key) in LEFT
+        kept = {"success"} if self.keep_on_success else set()
+        return states.get(task.run_id, {}).get(key) in LEFT - kept
 
     def _is_timed_out(self) -> bool:
         """Tell whether it was Airflow's own time-out: that leaves the task no more deferred than a kill does."""

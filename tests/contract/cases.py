@@ -230,7 +230,7 @@ async def a_log_is_told_whole_and_by_its_last_lines(stage: Stage, _: Path) -> No
 
 async def _read(stage: Stage, name: str, *, lines: int | None, follow: bool) -> bytes:
     """The log of job 1, which has ended, as it is kept."""
-    reading, text = Reading(is_frame, from_the_beginning=lines is None), b""
+    reading, text = Reading(is_frame, from_the_beginning=lines is None, is_over=True), b""
     async for chunk in stage.logs.job_log(name, 1, lines=lines, follow=follow):
         text += reading.feed(chunk)
     rest, has_ended = reading.end()

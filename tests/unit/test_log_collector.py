@@ -329,6 +329,34 @@ async def test_a_node_that_died_takes_little_of_the_others_turn(stage: Stage) ->
     await collector.stop()
 
 
+async def test_what_was_in_vain_once_is_forgotten_when_somebody_reads(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skyoperator.logs.collector.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("skyoperator.logs.collector.VAIN_FACTOR", 1e6)
+    stage.sky = flaky = Flaky()
+    stage.pace = Pace(interval_seconds=0.01)
+    collector, this = stage.collector(), with_running_job()
+    collector.saw(this, NAMESPACE_UID)
+    await until(lambda: flaky.looks)
+    async with collector.reading(stage.log(this).key):
+        await until(lambda: flaky.follows > 3)
+    await collector.stop()
+
+
+class Flaky(Sky):
+    """SkyPilot, which answers no look, and lets each follower down after a moment."""
+
+    follows = 0
+
+    async def job_log(self, cluster: str, job: int, *, lines: int | None, follow: bool) -> AsyncGenerator[bytes, None]:
+        if follow:
+            self.follows += 1
+            async for chunk in SkyPilot.job_log(self, cluster, job, lines=lines, follow=False):
+                yield chunk
+        self.looks += not follow
+        await asyncio.sleep(0.01)
+        raise SkyPilotUnreachable("The connection was lost.")
+
+
 class Dying(Sky):
     """SkyPilot, which waits for a dead node in vain."""
 

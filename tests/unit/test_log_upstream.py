@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from skyoperator.logs.splice import Lines, new_part
+from skyoperator.logs import frames
+from skyoperator.logs.splice import Lines, Reading, new_parts
 from skyoperator.logs.types import Piece
 from skyoperator.logs.upstream import FEWEST_LINES, JobUpstream, LaunchUpstream, StrangeLogError
 from skyoperator.sky.logs import lively
@@ -161,6 +162,16 @@ def test_a_line_that_never_ends_is_not_held() -> None:
     assert kept_bytes >= 14 << 20
 
 
+@pytest.mark.parametrize(
+    "said", [b"<sky-payload>", b"\x1b[m", b"<", b"\xe2\x9c\x93 Job finished (status: "], ids=["openings", "colours", "<", "farewells"]
+)
+def test_what_a_job_prints_takes_no_time_but_for_its_length(said: bytes) -> None:
+    """What looks for SkyPilot's words in it does not begin at each of them anew: that would take hours."""
+    hostile = said * ((1 << 20) // len(said)) + b"</sky-payload>\nend\n"
+    reading = Reading(frames.is_frame, from_the_beginning=False, is_over=True)
+    assert len(reading.feed(hostile) + reading.end()[0]) > len(hostile) - 2048
+
+
 def test_what_a_job_opens_and_never_closes_is_its_own() -> None:
     lines = Lines()
     opened = b"<sky-payload>a line\n" * 3
@@ -196,10 +207,10 @@ async def test_a_look_asks_for_little_and_for_more_only_if_that_was_too_little()
 
 
 def test_what_could_be_in_two_places_is_in_none() -> None:
-    assert new_part(b"step\n", b"step\nstep\n") is None
-    assert new_part(b"step\n", b"other\n") is None
-    assert new_part(b"", b"other\n") is None
-    assert new_part(b"step\n", b"old\nstep\nnew\n") == b"new\n"
+    assert len(new_parts(b"step\n", b"step\nstep\n")) == 2
+    assert new_parts(b"step\n", b"other\n") == []
+    assert new_parts(b"", b"other\n") == []
+    assert new_parts(b"step\n", b"old\nstep\nnew\n") == [b"new\n"]
 
 
 async def test_a_log_of_another_job_is_never_put_behind_ours() -> None:
@@ -246,19 +257,33 @@ async def test_a_flood_is_streamed_and_never_held() -> None:
 
 
 @pytest.mark.looptime(start=1000)
-async def test_a_flood_is_told_a_few_times_however_often_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_flood_is_not_told_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("skyoperator.logs.upstream.ANSWER_LIMIT_BYTES", 4000)
-    sky, kept = SkyPilot(), Kept()
+    monkeypatch.setattr("skyoperator.logs.upstream.WHOLE_BYTES_A_SECOND", 500)
+    sky, kept, looks = SkyPilot(), Kept(), 200
     looking = upstream(sky, kept)
-    for look in range(200):
+    for look in range(looks):
         sky.log += b"".join(b"look %d, line %d of very many\n" % (look, line) for line in range(300))
         await looking.look(is_over=False)
         await asyncio.sleep(30)
-    told_before_the_end = sky.told_bytes
+    told_in_vain = 2 * looks * 4000
+    assert kept.size > len(sky.log) // 2
+    assert sky.told_bytes < 500 * 30 * looks + len(sky.log) + told_in_vain
     sky.ended = True
     assert await looking.look(is_over=True)
     assert kept.data == sky.log
-    assert told_before_the_end < 4 * len(sky.log)
+
+
+@pytest.mark.looptime(start=1000)
+@pytest.mark.parametrize("known", [b"waiting for data\n" * 200, b""], ids=["repeats itself", "does not"])
+async def test_a_log_that_repeats_itself_is_had_as_soon_as_any_other(known: bytes) -> None:
+    sky, kept = SkyPilot(log=HEAD + known), Kept()
+    looking = upstream(sky, kept)
+    for new in (b"", b"", b"waiting for data\n" * 20, b"one\n", b"two\n"):
+        sky.log += new
+        await looking.look(is_over=False)
+        assert kept.data == sky.log
+        await asyncio.sleep(30)
 
 
 @pytest.mark.looptime(start=1000)
@@ -346,6 +371,16 @@ async def test_a_log_that_repeats_itself_is_proved_at_its_end() -> None:
     sky.ended = True
     with pytest.raises(StrangeLogError):
         await looking.look(is_over=sky.ended)
+
+
+async def test_a_running_job_that_speaks_like_skypilot_leaves_no_half_line() -> None:
+    sky, kept = SkyPilot(log=HEAD + b"one\n(train, pid=7) " + FAREWELL), Kept()
+    looking = upstream(sky, kept)
+    assert await looking.look(is_over=False), "it reads like the end"
+    assert kept.data == HEAD + b"one\n"
+    sky.log += b"two\n"
+    assert not await looking.look(is_over=False)
+    assert kept.data == sky.log
 
 
 async def test_a_stream_that_begins_again_is_left_and_nothing_doubled() -> None:

@@ -139,13 +139,17 @@ class Collecting:
             and self._pull.kind is Kind.JOB
             and not self._turns.follow.locked()
         ):
+            self._vain_seconds = 0.0
             async with self._turns.follow:
                 return await self._until_woken(self._bring(self._upstream.follow))
         async with self._turns.look:
-            began_at = _now()
-            reads_like_the_end = await self._bring(partial(self._upstream.look, is_over=False))
-            self._vain_seconds = _now() - began_at if self._error else 0.0
-            return reads_like_the_end
+            return await self._timed(is_over=False)
+
+    async def _timed(self, *, is_over: bool) -> bool:
+        began_at = _now()
+        reads_like_the_end = await self._bring(partial(self._upstream.look, is_over=is_over))
+        self._vain_seconds = _now() - began_at if self._error else 0.0
+        return reads_like_the_end
 
     async def _bring(self, how: Callable[[], Awaitable[bool]]) -> bool:
         try:
@@ -188,20 +192,20 @@ class Collecting:
         """Get all there is: as SkyPilot says itself of a job that has ended, and by one look at what says no end, or is cut short."""
         spent_seconds, pause_seconds = 0.0, AGAIN_SECONDS
         while self.log.state is State.LIVE:
-            self._woken.clear()
             async with self._turns.last_call:
-                reads_like_the_end = await self._bring(partial(self._upstream.look, is_over=True))
+                reads_like_the_end = await self._timed(is_over=True)
             if self.log.about.ended_at is not None:
                 return
             if reads_like_the_end or (self._error is None and (self._pull.kind is Kind.LAUNCH or self._pull.was_cut_short)):
                 await self._finish_whole()
             elif self._is_in_vain or spent_seconds > LAST_CALL_SECONDS:
                 await self._finish(State.INCOMPLETE, f"The end of the log could not be had: {self._error or 'SkyPilot does not tell it.'}")
+            elif self._is_only_away:
+                await asyncio.sleep(max(pause_seconds, VAIN_FACTOR * self._vain_seconds))
             else:
-                began_at = _now()
-                await self._pause(pause_seconds)
-                spent_seconds += 0.0 if self._is_only_away else _now() - began_at
-                pause_seconds = min(2 * pause_seconds, self._pace.interval_seconds)
+                await asyncio.sleep(pause_seconds)
+                spent_seconds += pause_seconds
+            pause_seconds = min(2 * pause_seconds, self._pace.interval_seconds)
 
     @property
     def _is_in_vain(self) -> bool:

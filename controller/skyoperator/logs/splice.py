@@ -19,32 +19,32 @@ OVERLAP_BYTES: Final = 2 << 10
 LINE_LIMIT_BYTES: Final = 1 << 20
 """What is longer is kept as several lines. Where a line is broken is told by its own bytes alone, however they come."""
 
+_COLOURS: Final = rb"(?:\x1b\[[0-9;]{0,16}m){0,8}"
 _FAREWELL: Final = re.compile(
-    rb"(?:\x1b\[[0-9;]*m)*\xe2\x9c\x93 Job finished \(status: [A-Z_]{1,20}\)\.(?:\x1b\[[0-9;]*m)*\n?"
-    rb"(?:command terminated with exit code \d{1,3}\n?)?\Z"
+    rb"%b\xe2\x9c\x93 Job finished \(status: [A-Z_]{1,20}\)\.%b\n?(?:command terminated with exit code \d{1,3}\n?)?\Z"
+    % (_COLOURS, _COLOURS)
 )
 """What SkyPilot itself puts behind the log of a job that has ended (log_lib.py:708, ux_utils.py:179); not in the log that it reads from.
 Without gRPC kubectl speaks last, where the job did not succeed: SkyPilot's reader then exits with 100 (sky/exceptions.py: JobExitCode)."""
+_FAREWELL_BYTES: Final = 512
 
 _CONTROL_HEAD: Final = b"<sky-payload"
 _CONTROL_END: Final = b"</sky-payload>"
-_TYPE: Final = rb"[^<>\n]{0,64}"
 _LONGEST_CONTROL_BYTES: Final = 1 << 10
-_CONTROL: Final = re.compile(rb"%b%b>[^\n]{0,%d}?%b(?:\n|(?=.))" % (_CONTROL_HEAD, _TYPE, _LONGEST_CONTROL_BYTES, _CONTROL_END), re.DOTALL)
-_LAST_CONTROL: Final = re.compile(rb"%b%b>[^\n]{0,%d}?%b\Z" % (_CONTROL_HEAD, _TYPE, _LONGEST_CONTROL_BYTES, _CONTROL_END))
+_OPENING: Final = re.compile(rb"%b[^<>\n]{0,64}>" % _CONTROL_HEAD)
 """What is meant for SkyPilot's own CLI, such as the heartbeat: JSON, so on one line, and that line's end is SkyPilot's as well
 (sky/utils/message_utils.py: encode_payload). It may stand in the middle of a job's line that has no end yet."""
 _UNDECIDED: Final = re.compile(
-    rb"(?:%b(?:%b|%b>[^\n]{0,%d})|%b)\Z"
+    rb"(?:%b[^<>\n]{0,64}(?:>[^\n]{0,%d})?|%b)\Z"
     % (
         _CONTROL_HEAD,
-        _TYPE,
-        _TYPE,
         _LONGEST_CONTROL_BYTES + len(_CONTROL_END),
         b"|".join(_CONTROL_HEAD[:length] for length in range(len(_CONTROL_HEAD) - 1, 0, -1)),
     )
 )
 """What may become one of these, or is one and may yet turn out to have a line end of its own."""
+_UNDECIDED_BYTES: Final = 2 * _LONGEST_CONTROL_BYTES
+"""More than it can be."""
 
 
 class Lines:
@@ -68,19 +68,33 @@ class Lines:
 
     def rest(self) -> bytes:
         """Return what came after the last line end; nothing follows it any more."""
-        text = _broken(_unix(self._line + _LAST_CONTROL.sub(b"", self._undecided)))
+        undecided = b"" if any(_controls(self._undecided)) else self._undecided
+        text = _broken(_unix(self._line + undecided))
         self._undecided, self._line = b"", b""
         return text
 
     def _without_controls(self, chunk: bytes) -> bytes:
         text, at, clean = self._undecided + chunk, 0, list[bytes]()
-        for found in _CONTROL.finditer(text):
-            clean.append(text[at : found.start()])
-            at = found.end()
-        undecided = _UNDECIDED.search(text, at)
+        for begin, end in _controls(text):
+            if end == len(text):
+                break
+            clean.append(text[at:begin])
+            at = end + text.startswith(b"\n", end)
+        undecided = _UNDECIDED.search(text, max(at, len(text) - _UNDECIDED_BYTES))
         end = len(text) if undecided is None else undecided.start()
         self._undecided = text[end:]
         return b"".join([*clean, text[at:end]])
+
+
+def _controls(text: bytes) -> Iterator[tuple[int, int]]:
+    """Tell where SkyPilot's remarks begin, and where they end but for their line ends."""
+    at = 0
+    for opening in _OPENING.finditer(text):
+        begin, inner = opening.span()
+        end = text.find(_CONTROL_END, inner, inner + _LONGEST_CONTROL_BYTES + len(_CONTROL_END))
+        if begin >= at and end >= 0 and text.find(b"\n", inner, end) < 0:
+            at = end + len(_CONTROL_END)
+            yield begin, at
 
 
 def _unix(text: bytes) -> bytes:
@@ -111,11 +125,12 @@ def _before_character(line: bytes, end: int) -> int:
 class Reading:
     """One answer of SkyPilot's, read as it comes: the log alone, without SkyPilot's remarks and without the lines that carry a result."""
 
-    def __init__(self, is_frame: Callable[[bytes], bool], *, from_the_beginning: bool) -> None:
+    def __init__(self, is_frame: Callable[[bytes], bool], *, from_the_beginning: bool, is_over: bool) -> None:
         self.frames: list[bytes] = []
         """The lines that carry a result, so far."""
         self._is_frame = is_frame
         self._has_begun = not from_the_beginning
+        self._is_over = is_over
         self._first_line = b""
         self._before = b""
         self._lines = Lines()
@@ -124,7 +139,7 @@ class Reading:
     def feed(self, chunk: bytes) -> bytes:
         """Return the lines that are certain now: all but one that may be SkyPilot's farewell, if nothing follows."""
         text = self._held + self._log_of(self._lines.feed(chunk))
-        match = _FAREWELL.search(text)
+        match = _farewell(text)
         held_at = len(text) if match is None else text.rfind(b"\n", 0, match.start()) + 1
         self._held = text[held_at:]
         return text[:held_at]
@@ -134,18 +149,20 @@ class Reading:
         return bool(self._first_line) and (b"\n" + lines).find(b"\n" + self._first_line) >= 0
 
     def end(self) -> tuple[bytes, bool]:
-        """Return the rest, and whether what comes last reads like SkyPilot's farewell; only then a line without an end counts.
+        """Return the rest, and whether what comes last reads like SkyPilot's farewell.
 
-        Of a job that has ended it is one. A job that runs may have said so itself, as one does that launches others.
+        Of a job that is over it is one, and only then a line without an end counts. A job that runs may have said so itself, as one does
+        that launches others.
         """
         rest = self._lines.rest()
         text = self._held + self._log_of(rest)
         if not self._has_begun:
-            return b"", _FAREWELL.search(self._before + rest) is not None
-        match = _FAREWELL.search(text)
-        if match is None:
-            return text[: text.rfind(b"\n") + 1], False
-        return text[: match.start()], True
+            return b"", _farewell(self._before + rest) is not None
+        match = _farewell(text)
+        if match is not None and self._is_over:
+            return text[: match.start()], True
+        end = len(text) if match is None else match.start()
+        return text[: text.rfind(b"\n", 0, end) + 1], match is not None
 
     def _log_of(self, lines: bytes) -> bytes:
         if not self._has_begun:
@@ -162,22 +179,26 @@ class Reading:
         return b"".join(line for line in each if not self._is_frame(line))
 
 
-def new_part(known: bytes, told: bytes) -> bytes | None:
-    """Return what follows `known` in `told`; None if that is in no place, or in more than one.
+def _farewell(text: bytes) -> re.Match[bytes] | None:
+    return _FAREWELL.search(text, max(0, len(text) - _FAREWELL_BYTES))
+
+
+def new_parts(known: bytes, told: bytes) -> list[bytes]:
+    """Return what follows `known` in `told`, for the first two of the places where that is.
 
     `known` is the end of what is known, OVERLAP_BYTES of it or all there is; `told` the end of the log as it is now. Less would not do:
-    a log may say the same few lines again and again, and what was told begins somewhere among them.
+    a log may say the same few lines again and again, and what was told begins somewhere among them. In two places it is in none: more
+    that is told has them still.
     """
-    at = told.find(known)
-    if not known or at < 0 or told.find(known, at + 1) >= 0:
-        return None
-    return told[at + len(known) :]
+    first = told.find(known) if known else -1
+    second = told.find(known, first + 1) if first >= 0 else -1
+    return [told[at + len(known) :] for at in (first, second) if at >= 0]
 
 
 def beginning_of(told: bytes, kept: bytes) -> int:
     """Return from where on all that is kept is how `told` begins; its end if it does not begin so."""
-    first_line = told[: told.find(b"\n") + 1]
-    at = kept.find(first_line) if first_line else -1
-    while at >= 0 and not told.startswith(kept[at:]):
-        at = kept.find(first_line, at + 1)
-    return len(kept) if at < 0 else at
+    at = kept.rfind(told[:OVERLAP_BYTES])
+    if at >= 0 and told.startswith(kept[at:]):
+        return at
+    lengths = range(min(len(told), len(kept), OVERLAP_BYTES), 0, -1)
+    return next((len(kept) - length for length in lengths if kept.endswith(told[:length])), len(kept))

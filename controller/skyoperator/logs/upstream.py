@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from skyoperator.logs import frames
 from skyoperator.logs.metrics import COLLECTED
-from skyoperator.logs.splice import OVERLAP_BYTES, Reading, beginning_of, new_part
+from skyoperator.logs.splice import OVERLAP_BYTES, Reading, beginning_of, new_parts
 from skyoperator.logs.types import Piece
 from skyoperator.sky.logs import LogSource, gathered, lively
 from skyoperator.sky.types import SkyPilotError, SkyPilotUnreachable
@@ -18,10 +18,10 @@ FEWEST_LINES: Final = 64
 MOST_LINES: Final = 1 << 18
 ANSWER_LIMIT_BYTES: Final = 8 << 20
 """What is held in memory of one answer; what is longer is streamed."""
-TAKEN_UP_BYTES: Final = 1 << 20
-"""Within so many of the last bytes the log of a launch is looked for that was sent again."""
+WHOLE_BYTES_A_SECOND: Final = 256 << 10
+"""At most so much SkyPilot is asked for by reading a log whole again and again while its job runs."""
 LONGEST_PAUSE_SECONDS: Final = 3600.0
-"""After which a log is read whole once more, however long it is."""
+"""After which it is read whole again all the same."""
 
 
 class Sink(Protocol):
@@ -73,72 +73,67 @@ class JobUpstream:
         self._job = job_id
         self._keeper = Keeper(sink)
         self._lines = FEWEST_LINES
-        self._brought_at: float | None = None
         self._whole_again_at = float("-inf")
         self._is_torn = False
+        """Whether its last lines do not tell all that is new."""
 
     async def look(self, *, is_over: bool) -> bool:
         """See `Upstream.look`.
 
         As few lines as may do are asked for: SkyPilot keeps on its own volume, for a day, all that it ever told (requests.py: log_path).
-        That is also why a log of which more comes between two looks than the last lines tell is read whole, while its job runs, only when
-        about as much has come again as there was: what SkyPilot tells then is a few times the log, however often it is looked at.
+        What they do not tell is had by reading the log whole: one that floods, or says the same again and again, would need that each time.
         """
-        if not self._is_torn or is_over:
-            last = await self._last_lines()
-            if last is not None:
-                return last and (not is_over or await self._is_proved())
-        if not is_over and _now() < self._whole_again_at:
-            self._is_torn = True
-            return False
-        return await self._whole()
+        if is_over or not self._is_torn:
+            reads_like_the_end = await self._last_lines(is_over=is_over)
+            self._is_torn = reads_like_the_end is None
+            if reads_like_the_end is not None:
+                return reads_like_the_end and (not is_over or await self._is_proved())
+        return (is_over or _now() >= self._whole_again_at) and await self._whole(is_over=is_over)
 
-    async def _last_lines(self) -> bool | None:
+    async def _last_lines(self, *, is_over: bool) -> bool | None:
         """Bring what is new by the last lines of the log. Return whether it reads like the end; None if not all that is new is in them."""
         known = await self._keeper.end_of_known()
         while known and self._lines <= MOST_LINES:
             told = await gathered(self._stream(self._lines, follow=False), ANSWER_LIMIT_BYTES)
             if told is None:
                 break
-            reading = Reading(frames.is_frame, from_the_beginning=False)
+            reading = Reading(frames.is_frame, from_the_beginning=False, is_over=is_over)
             text = reading.feed(told)
             rest, reads_like_the_end = reading.end()
-            new = new_part(known, text + rest)
-            if new is not None:
+            places = new_parts(known, text + rest)
+            if len(places) > 1:
+                break
+            if places:
+                (new,) = places
                 await self._keeper.keep(new, reading)
                 self._lines = min(MOST_LINES, max(FEWEST_LINES, 2 * (known.count(b"\n") + new.count(b"\n"))))
-                self._brought_at = _now()
                 return reads_like_the_end
             self._lines *= 16
         self._lines = FEWEST_LINES
         return None
 
-    async def _whole(self) -> bool:
-        before, began_at = self._keeper.size, _now()
-        reads_like_the_end = await self._all(follow=False)
-        self._is_torn = False
-        if before and self._brought_at is not None:
-            grown = self._keeper.size - before
-            self._whole_again_at = _now() + doubling_seconds(self._keeper.size, grown, began_at - self._brought_at)
-        self._brought_at = began_at
-        return reads_like_the_end
+    async def _whole(self, *, is_over: bool) -> bool:
+        try:
+            reads_like_the_end = await self._all(follow=False, is_over=is_over)
+            self._is_torn = False
+            return reads_like_the_end
+        finally:
+            self._whole_again_at = _now() + whole_pause_seconds(self._keeper.size)
 
     async def follow(self) -> bool:
         """See `Upstream.follow`."""
-        try:
-            return await self._all(follow=True)
-        finally:
-            self._brought_at, self._is_torn = _now(), False
+        self._is_torn = False
+        return await self._all(follow=True, is_over=False)
 
     async def _is_proved(self) -> bool:
         """Read the whole log once, at its end. Raises StrangeLogError if it was taken up in the wrong place.
 
         That can be if it says the same hundred lines again and again, and had said them twice between two looks.
         """
-        return self._keeper.size > PROOF_LIMIT_BYTES or await self._all(follow=False)
+        return self._keeper.size > PROOF_LIMIT_BYTES or await self._all(follow=False, is_over=True)
 
-    async def _all(self, *, follow: bool) -> bool:
-        reading = Reading(frames.is_frame, from_the_beginning=True)
+    async def _all(self, *, follow: bool, is_over: bool) -> bool:
+        reading = Reading(frames.is_frame, from_the_beginning=True, is_over=is_over)
         return await self._keeper.keep_beyond(self._stream(None, follow=follow), reading, is_once=follow)
 
     def _stream(self, lines: int | None, *, follow: bool) -> AsyncGenerator[bytes, None]:
@@ -146,9 +141,9 @@ class JobUpstream:
         return chunks if follow else lively(chunks, LOOK_SECONDS)
 
 
-def doubling_seconds(size_bytes: int, grown_bytes: int, seconds: float) -> float:
-    """Return when as much will have come again as there is, of what grew so much in so long; LONGEST_PAUSE_SECONDS at most."""
-    return min(LONGEST_PAUSE_SECONDS, seconds * size_bytes / max(grown_bytes, 1))
+def whole_pause_seconds(size_bytes: int) -> float:
+    """Return how long a log is not read whole again that was just read whole."""
+    return 0.0 if size_bytes <= ANSWER_LIMIT_BYTES else min(LONGEST_PAUSE_SECONDS, size_bytes / WHOLE_BYTES_A_SECOND)
 
 
 def _now() -> float:
@@ -174,7 +169,7 @@ class LaunchUpstream:
 
     async def _told(self) -> bytes:
         told = await gathered(self._source.launch_log(self._cluster), ANSWER_LIMIT_BYTES)
-        reading = Reading(frames.is_frame, from_the_beginning=False)
+        reading = Reading(frames.is_frame, from_the_beginning=False, is_over=False)
         return reading.feed(told or b"") + reading.end()[0]
 
     async def follow(self) -> bool:
@@ -182,7 +177,9 @@ class LaunchUpstream:
         return await self.look()
 
     async def _all(self) -> None:
-        await self._keeper.keep_beyond(self._source.launch_log(self._cluster), Reading(frames.is_frame, from_the_beginning=False))
+        await self._keeper.keep_beyond(
+            self._source.launch_log(self._cluster), Reading(frames.is_frame, from_the_beginning=False, is_over=False)
+        )
 
 
 class Keeper:
@@ -195,7 +192,7 @@ class Keeper:
 
     async def take_up(self, told: bytes) -> None:
         """Take what is told for another log than what was kept first: of it there is what was kept last, if it begins so, or nothing."""
-        offset = max(0, self._sink.size - TAKEN_UP_BYTES)
+        offset = max(0, self._sink.size - ANSWER_LIMIT_BYTES)
         kept = await asyncio.to_thread(self._read_from, offset)
         self._base, self._known = self._sink.size - len(kept) + beginning_of(told, kept), None
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import yaml
 
 from skyoperator_provider.identity import PREFIX, Identity
-from skyoperator_provider.ownership import Target
+from skyoperator_provider.ownership import Target, is_leaving
 
 Body = dict[str, Any]
 
@@ -113,9 +113,10 @@ def made_by(objects: Objects, maker: Maker) -> list[Target]:
 def one_made_by(objects: Objects, maker: Maker) -> Target | None:
     """Return the newest object that a task of this DAG run made; None if there is none.
 
+    One that goes, and was there before this DAG run started, is what an earlier one of the same id left: its end is not this one's.
     Raises AmbiguousError if a mapped task made them and an unmapped one asks: the end of one of them says nothing of the others.
     """
-    found = _made_by(objects, maker)
+    found = [body for body in _made_by(objects, maker) if not (is_leaving(body) and maker.task.is_later_than(body))]
     indexes = sorted({_map_index(body) for body in found}, key=lambda index: (len(index), index))
     if len(indexes) > 1:
         raise AmbiguousError(
@@ -137,7 +138,9 @@ def _labelled(objects: Objects, maker: Maker) -> Iterator[Body]:
     others = ((each.reference.namespace, replace(maker.task, deployment=each.deployment or maker.task.deployment)) for each in maker.told)
     for namespace, task in dict.fromkeys((own, *others)):
         selector = ",".join(f"{key}={task.labels[key]}" for key in (f"{PREFIX}/{name}" for name in ("dag-id", "run-id", "task-id")))
-        yield from (body for body in objects.list_by_label(namespace, selector) if _is_of_task(body, task))
+        found = (body for body in objects.list_by_label(namespace, selector) if _is_of_task(body, task))
+        # Of two DAG runs of one id the earlier one may be at work still. A clear moves a start: a run's own objects may look earlier.
+        yield from (body for body in found if not task.is_earlier_than(body))
 
 
 def _told_of(objects: Objects, maker: Maker) -> Iterator[Body]:

@@ -16,7 +16,7 @@ import yaml
 from airflow.providers.cncf.kubernetes.hooks import kubernetes as async_hook_module
 from hypothesis import example, given
 from hypothesis import strategies as st
-from kubernetes.config import incluster_config
+from kubernetes.config import ConfigException, incluster_config
 from kubernetes_asyncio.config import incluster_config as async_incluster_config
 from kubernetes_asyncio.config import kube_config as async_kube_config
 from skyoperator_provider.errors import ApiError, ChangedError, ObjectExistsError, SkyClusterRejectedError
@@ -355,6 +355,23 @@ def test_a_hasty_request_waits_for_no_program_that_makes_tokens(server: HttpApi,
     assert tokens[1] == tokens[2] == count
     assert tokens[0] < tokens[1] < tokens[3]
     hook.api.close()
+
+
+@pytest.mark.parametrize("away", [OSError(24, "Too many open files"), ConfigException("Token file exists but empty.")])
+def test_a_token_that_is_away_for_a_moment_is_asked_for_again(hook: SkyClusterHook, server: HttpApi, away: Exception) -> None:
+    """Bug: a job that fared well was deleted, as its worker could not read its token once."""
+    failures = [away]
+
+    def renew(_: object) -> None:
+        if failures:
+            raise failures.pop()
+
+    hook.api._client.configuration.refresh_api_key_hook = renew
+    server.will(GOOD)
+    assert hook.read("ml", "train")
+    failures.extend([away] * 99)
+    with pytest.raises(ApiError, match="can't be renewed"):
+        hook.read("ml", "train")
 
 
 @pytest.mark.parametrize("reply", [Drop(), status(503)], ids=["drop", "503"])

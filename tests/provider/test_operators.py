@@ -397,6 +397,25 @@ def test_a_dag_run_that_was_deleted_and_made_again_launches_again(api: MemoryApi
     assert len(api.creations) == 2
 
 
+def test_a_task_of_a_deleted_dag_run_deletes_nothing_of_the_one_made_after_it(api: MemoryApi) -> None:
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    becomes(api, Ready="True")
+    run(create(), dag_run=SimpleNamespace(start_date=began + timedelta(days=1)))
+    run(delete(cluster_task_id="fit"), dag_run=SimpleNamespace(start_date=began))
+    assert api.deletions == []
+    run(delete(cluster_task_id="fit"), dag_run=SimpleNamespace(start_date=began + timedelta(days=1)))
+    assert len(api.deletions) == 1
+
+
+def test_what_an_earlier_dag_run_left_and_goes_is_no_end_of_this_ones(api: MemoryApi) -> None:
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    becomes(api, Complete="True")
+    run(create(wait_for="complete"), dag_run=SimpleNamespace(start_date=began))
+    run(delete(cluster_task_id="fit"), dag_run=SimpleNamespace(start_date=began))
+    with pytest.raises(Exception, match="no SkyCluster"):
+        run(logs(cluster_task_id="fit"), dag_run=SimpleNamespace(start_date=began + timedelta(days=1)))
+
+
 # Deferred.
 
 

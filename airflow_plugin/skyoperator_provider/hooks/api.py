@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 from kubernetes.client import ApiClient
 from kubernetes.client.exceptions import ApiException
 from kubernetes.client.rest import RESTClientObject
+from kubernetes.config import ConfigException
 from urllib3.exceptions import HTTPError, SSLError
 
 from skyoperator_provider.errors import ApiError, ChangedError
@@ -35,6 +36,7 @@ READ_SECONDS: Final = 60.0
 MERGE_PATCH: Final = "application/merge-patch+json"
 
 _Timeout: TypeAlias = float | tuple[float, float]
+_Credentials: TypeAlias = tuple[dict[str, str], list[tuple[str, str]]]
 """For all, or to connect and for each wait for bytes."""
 _PATIENT: Final = (CONNECT_SECONDS, READ_SECONDS)
 _PASSING: Final = frozenset(
@@ -149,7 +151,7 @@ class Api:
         self._rest = RESTClientObject(client.configuration)
         self._pauses_seconds = tuple(pauses_seconds)
         self._sleep = sleep
-        self._credentials = self._renewed_credentials()
+        self._credentials: _Credentials | None = None
 
     def ask(self, request: Request, *, passes: Callable[[Answer], bool] = passes) -> Answer:
         """Return the answer, also a refusal; one that passes by itself only if it did not. Raises ApiError if there is no answer.
@@ -179,9 +181,10 @@ class Api:
         (urllib3 2, connectionpool.py: a queue.LifoQueue). With the credentials of the last request that had time: to renew them a program
         of the kubeconfig may run, which nothing bounds.
         """
+        credentials = self._credentials or self._renewed_credentials(request)
         rest = RESTClientObject(self._client.configuration)
         try:
-            return self._answer(rest, request, timeout_seconds)
+            return self._answer(rest, request, credentials, timeout_seconds)
         finally:
             rest.pool_manager.clear()
 
@@ -193,26 +196,29 @@ class Api:
     def _host(self) -> str:
         return str(self._client.configuration.host)
 
-    def _renewed_credentials(self) -> tuple[dict[str, str], list[tuple[str, str]]]:
-        """Return the headers, and the parameters of the query, that tell who asks."""
+    def _renewed_credentials(self, request: Request) -> _Credentials:
+        """Return the headers, and the parameters of the query, that tell who asks. Raises ApiError: a file or a program may be away."""
         headers: dict[str, str] = {}
         query: list[tuple[str, str]] = []
-        self._client.update_params_for_auth(headers, query, ["BearerToken"])
+        try:
+            self._client.update_params_for_auth(headers, query, ["BearerToken"])
+        except (OSError, ConfigException) as error:
+            raise ApiError(f"Can't {request.action}: the credentials for {self._host} can't be renewed: {error}") from error
         return headers, query
 
     def _patient_answer(self, request: Request) -> Answer:
-        self._credentials = self._renewed_credentials()
-        return self._answer(self._rest, request, _PATIENT)
+        self._credentials = self._renewed_credentials(request)
+        return self._answer(self._rest, request, self._credentials, _PATIENT)
 
-    def _answer(self, rest: RESTClientObject, request: Request, timeout_seconds: _Timeout) -> Answer:
+    def _answer(self, rest: RESTClientObject, request: Request, credentials: _Credentials, timeout_seconds: _Timeout) -> Answer:
         try:
-            return self._sent(rest, request, timeout_seconds)
+            return self._sent(rest, request, credentials, timeout_seconds)
         except (HTTPError, OSError) as error:
             raise ApiError(f"Can't {request.action}: {self._host} was not reached, or broke off: {error}") from error
 
-    def _sent(self, rest: RESTClientObject, request: Request, timeout_seconds: _Timeout) -> Answer:
+    def _sent(self, rest: RESTClientObject, request: Request, credentials: _Credentials, timeout_seconds: _Timeout) -> Answer:
         """Send it as kubernetes.client.ApiClient does, but leave the answer's bytes and headers as they are."""
-        who, who_query = self._credentials
+        who, who_query = credentials
         headers = {**self._client.default_headers, "Accept": "application/json, */*", "Content-Type": request.content_type, **who}
         query = [*request.query, *who_query]
         url = f"{self._host}{request.path}"

@@ -78,7 +78,7 @@ async def act(
 def table(request: pytest.FixtureRequest) -> Iterator[list[Row]]:
     """The rows as they came out, which are then written down."""
     rows: list[Row] = []
-    command = [BIN / "python", "-c", "from importlib.metadata import version; print(version('apache-airflow'))"]
+    command = [str(BIN / "python"), "-c", "from importlib.metadata import version; print(version('apache-airflow'))"]
     version = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     yield rows
     write(version, rows, are_all=not (request.session.testsfailed or request.config.option.keyword))

@@ -124,6 +124,10 @@ class Job:
         for body in self.objects():
             self.act.stage.skypilot.finish(body["status"]["cluster"]["name"])
 
+    async def completes(self) -> None:
+        """Wait until its object says that the job has come to its good end."""
+        await self.until("its object is complete", lambda: [_has_completed(body) for body in self.objects()] == [True])
+
     async def ended(self) -> None:
         await self.until("the run has ended", lambda: self.run.state() in ENDED)
 
@@ -150,6 +154,10 @@ class Job:
         assert came == expected
         assert set(skypilot["executions"].values()) == {1}, "a job ran twice"
         self.act.table.append(Row(death, self.where, came))
+
+
+def _has_completed(body: Body) -> bool:
+    return any(found["type"] == "Complete" and found["status"] == "True" for found in body.get("status", {}).get("conditions", []))
 
 
 def fate(body: Body) -> str:

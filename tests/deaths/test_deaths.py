@@ -108,6 +108,20 @@ async def test_scheduler_and_workers_are_killed(act: Act) -> None:
     await finish([deferred], "scheduler killed with its workers, and started again", GREEN)
 
 
+async def test_job_ends_while_no_worker_runs(act: Act) -> None:
+    """The next try takes what the job has come to, and runs nothing again."""
+    death = "scheduler and its workers down while the job ends"
+    jobs = await act.start_all("retried_running", "retried_deferred")
+    act.processes.parts["scheduler"].die()
+    for job in jobs:
+        job.finish()
+        await job.completes()
+    await asyncio.to_thread(act.processes.restart, "scheduler")
+    running, deferred = jobs
+    await running.comes_to(death, AGAIN)
+    await deferred.comes_to(death, GREEN)
+
+
 @pytest.mark.parametrize(("who", "with_supervisor"), [("worker", True), ("task's process", False)])
 async def test_worker_is_killed(act: Act, who: str, with_supervisor: bool) -> None:
     """With the process that looks after it, whose missing heartbeat tells Airflow; or alone, as the kernel does when memory is short."""

@@ -10,6 +10,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ import aiohttp
 import pytest
 
 from deploy.local.layout import layout
-from tests.e2e.support import RELEASE, SMALL, Sky, eventually, kubectl
+from tests.e2e.support import RELEASE, SMALL, KubectlError, Sky, eventually, kubectl
 from tests.e2e.test_logs import LOGS, account, log_server, read, told
-from tests.soak.chaos import Forward, pod_of, processes
+from tests.soak.chaos import Forward, kill_processes, pod_of, processes
 
 Apply = Callable[..., Sky]
 READERS = 50
@@ -201,6 +202,50 @@ def test_authority_and_certificate_are_made_anew_under_running_readers(apply: Ap
     assert after is not None
     assert after["metadata"]["uid"] == pods["metadata"]["uid"]
     assert after["status"]["containerStatuses"][0]["restartCount"] == pods["status"]["containerStatuses"][0]["restartCount"]
+
+
+def test_a_log_process_that_dies_is_soon_back(apply: Apply, viewer: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """How long discovery is partial, and namespaces wait that are deleted: it has one replica, since its logs are on one volume."""
+    this = apply("outlived", task={"resources": SMALL, "run": "echo line 1"})
+    this.until("Complete", seconds=300)
+    eventually("its log was had", lambda: this.status().get("log"), seconds=60)
+    for what, end in {"killed": kill_log_process, "its pod deleted": delete_log_pod}.items():
+        seconds = seconds_without(end, this.name, viewer)
+        with capsys.disabled():
+            print(f"\nthe log process, {what}: served again after {seconds:.1f} s")
+
+
+def seconds_without(end: Callable[[], object], name: str, token: str) -> float:
+    """Let the log process end; return how long it took until another one served this log through kube-apiserver."""
+    before, began = incarnation(), time.monotonic()
+    end()
+    eventually("another process serves it", lambda: incarnation() != before and reads(name, token), seconds=120, every_seconds=0.2)
+    seconds = time.monotonic() - began
+    kubectl("wait", "--for=condition=Available", "apiservice/v1alpha1.logs.skyoperator.dev", "--timeout=30s")
+    return seconds
+
+
+def kill_log_process() -> None:
+    pod = pod_of("logs")
+    assert pod is not None
+    assert kill_processes("skyoperator.logs", within=pod["metadata"]["uid"]) == 1
+
+
+def delete_log_pod() -> None:
+    kubectl("delete", "pod", "-n", RELEASE, "-l", "app.kubernetes.io/component=logs", "--wait=false")
+
+
+def incarnation() -> tuple[str, int] | None:
+    """Which process of which pod it is; None while there is none."""
+    pod = pod_of("logs")
+    started = pod["status"].get("containerStatuses") if pod is not None else None
+    return (pod["metadata"]["uid"], started[0]["restartCount"]) if pod is not None and started else None
+
+
+def reads(name: str, token: str) -> bool:
+    with suppress(KubectlError):
+        return b"line 1" in read(name, token)
+    return False
 
 
 def shown() -> str:

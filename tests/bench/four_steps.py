@@ -23,7 +23,9 @@ from tests.e2e.examples import airflow_with_examples
 from tests.e2e.seen import of_run, watching
 from tests.e2e.support import nothing_left, port_forward
 
-SKY = Path(os.environ["SKYOPERATOR_SKYPILOT_PYTHON"]).with_name("sky")
+PYTHON = Path(os.environ["SKYOPERATOR_SKYPILOT_PYTHON"])
+SKY = (PYTHON, PYTHON.with_name("sky"))
+"""The script's own first line names the place where its environment was built."""
 DAG_ID = "sky_four_steps"
 STEPS = ("launch", "logs", "status", "down")
 PRINTED = "epochs: 3"
@@ -54,7 +56,7 @@ def steps_of_sky(task: dict[str, Any], server_port: int, home: Path) -> Seconds:
 
     def sky(*words: str) -> tuple[float, str]:
         begun = time.monotonic()
-        done = subprocess.run([SKY, *words], env=environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
+        done = subprocess.run([*SKY, *words], env=environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
         assert done.returncode == 0, f"sky {' '.join(words)}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
         return time.monotonic() - begun, done.stdout
 

@@ -181,7 +181,7 @@ def test_what_a_job_opens_and_never_closes_is_its_own() -> None:
 
 async def test_a_line_like_a_frame_hides_no_frame_that_comes_with_it() -> None:
     sky, kept = SkyPilot(log=HEAD + FRAME.replace(b"1/1", b"2/1") + FRAME), Kept()
-    await upstream(sky, kept).look(is_over=False)
+    await upstream(sky, kept).look()
     assert kept.data == HEAD + FRAME.replace(b"1/1", b"2/1")
     assert kept.frames == [FRAME]
 
@@ -264,7 +264,7 @@ async def test_a_flood_is_not_told_again_and_again(monkeypatch: pytest.MonkeyPat
     looking = upstream(sky, kept)
     for look in range(looks):
         sky.log += b"".join(b"look %d, line %d of very many\n" % (look, line) for line in range(300))
-        await looking.look(is_over=False)
+        await looking.look()
         await asyncio.sleep(30)
     told_in_vain = 2 * looks * 4000
     assert kept.size > len(sky.log) // 2
@@ -281,7 +281,7 @@ async def test_a_log_that_repeats_itself_is_had_as_soon_as_any_other(known: byte
     looking = upstream(sky, kept)
     for new in (b"", b"", b"waiting for data\n" * 20, b"one\n", b"two\n"):
         sky.log += new
-        await looking.look(is_over=False)
+        await looking.look()
         assert kept.data == sky.log
         await asyncio.sleep(30)
 
@@ -293,9 +293,9 @@ async def test_a_log_that_floods_once_is_soon_had_as_before(monkeypatch: pytest.
     looking = upstream(sky, kept)
     for lines in (1, 1, 1, 300, 300, 1, 1):
         sky.log += b"".join(b"line %d of very many, at byte %d\n" % (line, len(sky.log)) for line in range(lines))
-        await looking.look(is_over=False)
+        await looking.look()
         await asyncio.sleep(30)
-    await looking.look(is_over=False)
+    await looking.look()
     assert kept.data == sky.log
 
 
@@ -362,24 +362,43 @@ async def test_a_hole_is_not_taken_for_the_end_of_what_is_known() -> None:
     assert kept.data == sky.log
 
 
-async def test_a_log_that_repeats_itself_is_proved_at_its_end() -> None:
+@pytest.mark.parametrize("was_looked_at", [True, False])
+async def test_a_log_that_repeats_itself_is_proved_at_its_end(was_looked_at: bool) -> None:
     block = b"".join(b"epoch step %02d of fifty, all is well with it and with everything else\n" % number for number in range(50))
     sky, kept = SkyPilot(log=HEAD + block), Kept()
     looking = upstream(sky, kept)
-    await looking.look(is_over=sky.ended)
+    await looking.look()
     sky.log += block * 3 + b"".join(b"then %d\n" % number for number in range(20))
+    if was_looked_at:
+        await looking.look()
     sky.ended = True
-    with pytest.raises(StrangeLogError):
-        await looking.look(is_over=sky.ended)
+    if was_looked_at:
+        with pytest.raises(StrangeLogError):
+            await looking.look(is_over=True)
+    else:
+        assert await looking.look(is_over=True)
+        assert kept.data == sky.log
+
+
+async def test_the_last_lines_of_a_cluster_that_goes_are_had_first() -> None:
+    """There is not much time for it: an object that is deleted waits for 20 s."""
+    sky, kept = SkyPilot(log=HEAD + b"one\n"), Kept()
+    looking = upstream(sky, kept)
+    await looking.look()
+    sky.log += b"two\n"
+    sky.asked.clear()
+    assert not await looking.look(is_last=True)
+    assert sky.asked == [(FEWEST_LINES, False)]
+    assert kept.data == sky.log
 
 
 async def test_a_running_job_that_speaks_like_skypilot_leaves_no_half_line() -> None:
     sky, kept = SkyPilot(log=HEAD + b"one\n(train, pid=7) " + FAREWELL), Kept()
     looking = upstream(sky, kept)
-    assert await looking.look(is_over=False), "it reads like the end"
+    assert await looking.look(), "it reads like the end"
     assert kept.data == HEAD + b"one\n"
     sky.log += b"two\n"
-    assert not await looking.look(is_over=False)
+    assert not await looking.look()
     assert kept.data == sky.log
 
 

@@ -143,11 +143,11 @@ class Collecting:
             async with self._turns.follow:
                 return await self._until_woken(self._bring(self._upstream.follow))
         async with self._turns.look:
-            return await self._timed(is_over=False)
+            return await self._timed(self._upstream.look)
 
-    async def _timed(self, *, is_over: bool) -> bool:
+    async def _timed(self, look: Callable[[], Awaitable[bool]]) -> bool:
         began_at = _now()
-        reads_like_the_end = await self._bring(partial(self._upstream.look, is_over=is_over))
+        reads_like_the_end = await self._bring(look)
         self._vain_seconds = _now() - began_at if self._error else 0.0
         return reads_like_the_end
 
@@ -193,7 +193,7 @@ class Collecting:
         spent_seconds, pause_seconds = 0.0, AGAIN_SECONDS
         while self.log.state is State.LIVE:
             async with self._turns.last_call:
-                reads_like_the_end = await self._timed(is_over=True)
+                reads_like_the_end = await self._timed(partial(self._upstream.look, is_over=not self._pull.was_cut_short, is_last=True))
             if self.log.about.ended_at is not None:
                 return
             if reads_like_the_end or (self._error is None and (self._pull.kind is Kind.LAUNCH or self._pull.was_cut_short)):

@@ -44,7 +44,8 @@ class Sink(Protocol):
 LOOK_SECONDS: Final = 60.0
 """How long SkyPilot may be silent in the middle of an answer."""
 PROOF_LIMIT_BYTES: Final = 64 << 20
-"""A log that is longer is not read once more when it has ended."""
+"""A log that is not longer is read whole when its job has ended. That also proves that it was taken up in the right places: one that says
+the same hundred lines again and again, and had said them twice between two looks, was not."""
 
 
 class StrangeLogError(SkyPilotError):
@@ -54,8 +55,8 @@ class StrangeLogError(SkyPilotError):
 class Upstream(Protocol):
     """Brings one log. One call at a time."""
 
-    async def look(self, *, is_over: bool) -> bool:
-        """Bring what is new. `is_over`: its job has ended, or what is not had now is lost; then no trouble is too much.
+    async def look(self, *, is_over: bool = False, is_last: bool = False) -> bool:
+        """Bring what is new. `is_over`: its job has ended. `is_last`: what is not had now may be lost, so no trouble is too much.
 
         Return whether it reads like the end, as it may while the job runs still. Raises SkyPilotError, StrangeLogError.
         """
@@ -77,18 +78,20 @@ class JobUpstream:
         self._is_torn = False
         """Whether its last lines do not tell all that is new."""
 
-    async def look(self, *, is_over: bool) -> bool:
+    async def look(self, *, is_over: bool = False, is_last: bool = False) -> bool:
         """See `Upstream.look`.
 
         As few lines as may do are asked for: SkyPilot keeps on its own volume, for a day, all that it ever told (requests.py: log_path).
         What they do not tell is had by reading the log whole: one that floods, or says the same again and again, would need that each time.
         """
-        if is_over or not self._is_torn:
+        if is_over and self._keeper.size <= PROOF_LIMIT_BYTES:
+            return await self._whole(is_over=True)
+        if is_over or is_last or not self._is_torn:
             reads_like_the_end = await self._last_lines(is_over=is_over)
             self._is_torn = reads_like_the_end is None
             if reads_like_the_end is not None:
-                return reads_like_the_end and (not is_over or await self._is_proved())
-        return (is_over or _now() >= self._whole_again_at) and await self._whole(is_over=is_over)
+                return reads_like_the_end
+        return (is_over or is_last or _now() >= self._whole_again_at) and await self._whole(is_over=is_over)
 
     async def _last_lines(self, *, is_over: bool) -> bool | None:
         """Bring what is new by the last lines of the log. Return whether it reads like the end; None if not all that is new is in them."""
@@ -125,13 +128,6 @@ class JobUpstream:
         self._is_torn = False
         return await self._all(follow=True, is_over=False)
 
-    async def _is_proved(self) -> bool:
-        """Read the whole log once, at its end. Raises StrangeLogError if it was taken up in the wrong place.
-
-        That can be if it says the same hundred lines again and again, and had said them twice between two looks.
-        """
-        return self._keeper.size > PROOF_LIMIT_BYTES or await self._all(follow=False, is_over=True)
-
     async def _all(self, *, follow: bool, is_over: bool) -> bool:
         reading = Reading(frames.is_frame, from_the_beginning=True, is_over=is_over)
         return await self._keeper.keep_beyond(self._stream(None, follow=follow), reading, is_once=follow)
@@ -158,7 +154,7 @@ class LaunchUpstream:
         self._cluster = cluster_name
         self._keeper = Keeper(sink)
 
-    async def look(self, *, is_over: bool = False) -> bool:  # noqa: ARG002 - an Upstream is asked so
+    async def look(self, *, is_over: bool = False, is_last: bool = False) -> bool:  # noqa: ARG002 - an Upstream is asked so
         """See `Upstream.look`; False always. A launch that SkyPilot has forgotten is sent again: its new log comes behind the old one."""
         try:
             await self._all()

@@ -110,6 +110,9 @@ def with_running_job() -> SkyCluster:
     return after(an_object(RUN), a_world(), going_up(), launched(1), with_job(JobStatus.RUNNING))
 
 
+SAID = b"(train, pid=7) " + FAREWELL
+
+
 def with_ended_job() -> SkyCluster:
     return after(with_running_job(), with_job(JobStatus.SUCCEEDED))
 
@@ -258,16 +261,16 @@ async def test_one_log_that_cannot_be_had_holds_up_no_other(stage: Stage, collec
 async def test_a_job_that_speaks_like_skypilot_is_had_until_it_has_ended(stage: Stage, collector: Collector) -> None:
     """As one does that launches others: SkyPilot's farewell to those is the last that it says for a while."""
     this = with_running_job()
-    stage.sky.log += FAREWELL
+    stage.sky.log += SAID
     collector.saw(this, NAMESPACE_UID)
     await until(lambda: stage.sky.looks > 3)
     assert stage.log(this).state is State.LIVE
     stage.sky.log += b"and on\n"
-    await until(lambda: stage.data(this) == HEAD + FAREWELL + b"and on\n")
+    await until(lambda: stage.data(this) == HEAD + SAID + b"and on\n")
     stage.sky.ended = True
     collector.saw(with_ended_job(), NAMESPACE_UID)
     await until(lambda: stage.log(this).state is State.COMPLETE)
-    assert stage.data(this) == HEAD + FAREWELL + b"and on\n"
+    assert stage.data(this) == HEAD + SAID + b"and on\n"
 
 
 async def test_the_end_of_one_log_does_not_wait_for_looks_at_others(stage: Stage) -> None:

@@ -392,10 +392,17 @@ async def test_the_last_lines_of_a_cluster_that_goes_are_had_first() -> None:
     assert kept.data == sky.log
 
 
+async def test_a_log_has_ended_when_skypilot_says_so_whatever_its_object_says() -> None:
+    sky, kept = SkyPilot(log=HEAD + b"one\n", ended=True), Kept()
+    assert await upstream(sky, kept).look()
+    assert kept.data == sky.log
+    assert len(sky.asked) == 1, "it is not read once more"
+
+
 async def test_a_running_job_that_speaks_like_skypilot_leaves_no_half_line() -> None:
     sky, kept = SkyPilot(log=HEAD + b"one\n(train, pid=7) " + FAREWELL), Kept()
     looking = upstream(sky, kept)
-    assert await looking.look(), "it reads like the end"
+    assert not await looking.look()
     assert kept.data == HEAD + b"one\n"
     sky.log += b"two\n"
     assert not await looking.look()

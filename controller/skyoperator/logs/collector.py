@@ -126,13 +126,18 @@ class Collecting:
             if self._pull.is_last_call:
                 await self._last_call()
             else:
-                before = self.log.size
-                is_urgent = not await self._look() and self._readers.are_there
-                seconds = AGAIN_SECONDS if is_urgent else self._pace.interval_seconds
-                await self._pause(seconds_to_next(seconds, grown_bytes=self.log.size - before, vain_seconds=self._vain_seconds))
+                await self._look_and_pause()
+
+    async def _look_and_pause(self) -> None:
+        before = self.log.size
+        if await self._look():
+            await self._finish(State.COMPLETE)
+            return
+        seconds = AGAIN_SECONDS if self._readers.are_there else self._pace.interval_seconds
+        await self._pause(seconds_to_next(seconds, grown_bytes=self.log.size - before, vain_seconds=self._vain_seconds))
 
     async def _look(self) -> bool:
-        """Look once, or follow. Return whether it reads like the end: whether it is one is the object's to say."""
+        """Look once, or follow. Return whether the log has ended."""
         if (
             self._readers.are_there
             and self.log.size <= FOLLOW_LIMIT_BYTES
@@ -147,9 +152,9 @@ class Collecting:
 
     async def _timed(self, look: Callable[[], Awaitable[bool]]) -> bool:
         began_at = _now()
-        reads_like_the_end = await self._bring(look)
+        has_ended = await self._bring(look)
         self._vain_seconds = _now() - began_at if self._error else 0.0
-        return reads_like_the_end
+        return has_ended
 
     async def _bring(self, how: Callable[[], Awaitable[bool]]) -> bool:
         try:
@@ -193,10 +198,10 @@ class Collecting:
         spent_seconds, pause_seconds = 0.0, AGAIN_SECONDS
         while self.log.state is State.LIVE:
             async with self._turns.last_call:
-                reads_like_the_end = await self._timed(partial(self._upstream.look, is_over=not self._pull.was_cut_short, is_last=True))
+                has_ended = await self._timed(partial(self._upstream.look, is_over=not self._pull.was_cut_short, is_last=True))
             if self.log.about.ended_at is not None:
                 return
-            if reads_like_the_end or (self._error is None and (self._pull.kind is Kind.LAUNCH or self._pull.was_cut_short)):
+            if has_ended or (self._error is None and (self._pull.kind is Kind.LAUNCH or self._pull.was_cut_short)):
                 await self._finish_whole()
             elif self._is_in_vain or spent_seconds > LAST_CALL_SECONDS:
                 await self._finish(State.INCOMPLETE, f"The end of the log could not be had: {self._error or 'SkyPilot does not tell it.'}")

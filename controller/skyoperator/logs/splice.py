@@ -149,20 +149,22 @@ class Reading:
         return bool(self._first_line) and (b"\n" + lines).find(b"\n" + self._first_line) >= 0
 
     def end(self) -> tuple[bytes, bool]:
-        """Return the rest, and whether what comes last reads like SkyPilot's farewell.
+        """Return the rest, and whether SkyPilot said farewell: then the log has ended. Only then a line without an end counts.
 
-        Of a job that is over it is one, and only then a line without an end counts. A job that runs may have said so itself, as one does
-        that launches others.
+        What stands at a line's beginning is SkyPilot's own: before each line of a job's it puts the job's name (sky/skylet/log_lib.py:124).
+        After other words it is SkyPilot's if the job is over, and left a line without an end; one that runs may say so of another that it
+        launched.
         """
         rest = self._lines.rest()
         text = self._held + self._log_of(rest)
         if not self._has_begun:
             return b"", _farewell(self._before + rest) is not None
         match = _farewell(text)
-        if match is not None and self._is_over:
-            return text[: match.start()], True
         end = len(text) if match is None else match.start()
-        return text[: text.rfind(b"\n", 0, end) + 1], match is not None
+        last_line = text.rfind(b"\n", 0, end) + 1
+        if match is not None and (self._is_over or last_line == end):
+            return text[:end], True
+        return text[:last_line], False
 
     def _log_of(self, lines: bytes) -> bytes:
         if not self._has_begun:

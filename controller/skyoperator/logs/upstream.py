@@ -56,9 +56,9 @@ class Upstream(Protocol):
     """Brings one log. One call at a time."""
 
     async def look(self, *, is_over: bool = False, is_last: bool = False) -> bool:
-        """Bring what is new. `is_over`: its job has ended. `is_last`: what is not had now may be lost, so no trouble is too much.
+        """Bring what is new. Return whether that is the end. Raises SkyPilotError, StrangeLogError.
 
-        Return whether it reads like the end, as it may while the job runs still. Raises SkyPilotError, StrangeLogError.
+        `is_over`: its job has ended. `is_last`: what is not had now may be lost, so no trouble is too much.
         """
 
     async def follow(self) -> bool:
@@ -87,14 +87,14 @@ class JobUpstream:
         if is_over and self._keeper.size <= PROOF_LIMIT_BYTES:
             return await self._whole(is_over=True)
         if is_over or is_last or not self._is_torn:
-            reads_like_the_end = await self._last_lines(is_over=is_over)
-            self._is_torn = reads_like_the_end is None
-            if reads_like_the_end is not None:
-                return reads_like_the_end
+            has_ended = await self._last_lines(is_over=is_over)
+            self._is_torn = has_ended is None
+            if has_ended is not None:
+                return has_ended and (self._keeper.size > PROOF_LIMIT_BYTES or await self._whole(is_over=True))
         return (is_over or is_last or _now() >= self._whole_again_at) and await self._whole(is_over=is_over)
 
     async def _last_lines(self, *, is_over: bool) -> bool | None:
-        """Bring what is new by the last lines of the log. Return whether it reads like the end; None if not all that is new is in them."""
+        """Bring what is new by the last lines of the log. Return whether that is the end; None if not all that is new is in them."""
         known = await self._keeper.end_of_known()
         while known and self._lines <= MOST_LINES:
             told = await gathered(self._stream(self._lines, follow=False), ANSWER_LIMIT_BYTES)
@@ -102,7 +102,7 @@ class JobUpstream:
                 break
             reading = Reading(frames.is_frame, from_the_beginning=False, is_over=is_over)
             text = reading.feed(told)
-            rest, reads_like_the_end = reading.end()
+            rest, has_ended = reading.end()
             places = new_parts(known, text + rest)
             if len(places) > 1:
                 break
@@ -110,16 +110,16 @@ class JobUpstream:
                 (new,) = places
                 await self._keeper.keep(new, reading)
                 self._lines = min(MOST_LINES, max(FEWEST_LINES, 2 * (known.count(b"\n") + new.count(b"\n"))))
-                return reads_like_the_end
+                return has_ended
             self._lines *= 16
         self._lines = FEWEST_LINES
         return None
 
     async def _whole(self, *, is_over: bool) -> bool:
         try:
-            reads_like_the_end = await self._all(follow=False, is_over=is_over)
+            has_ended = await self._all(follow=False, is_over=is_over)
             self._is_torn = False
-            return reads_like_the_end
+            return has_ended
         finally:
             self._whole_again_at = _now() + whole_pause_seconds(self._keeper.size)
 

@@ -54,7 +54,7 @@ class SkyPilot:
             self.log += self.to_come[0]
             yield HEARTBEAT
             yield self.to_come.pop(0)
-        if self.replays and follow:
+        if self.replays and (follow or lines is None):
             yield self.replays
         if self.ended or follow:
             yield FAREWELL + self.after_farewell
@@ -399,23 +399,36 @@ async def test_a_log_has_ended_when_skypilot_says_so_whatever_its_object_says() 
     assert len(sky.asked) == 1, "it is not read once more"
 
 
-async def test_a_running_job_that_speaks_like_skypilot_leaves_no_half_line() -> None:
-    sky, kept = SkyPilot(log=HEAD + b"one\n(train, pid=7) " + FAREWELL), Kept()
+@pytest.mark.parametrize("said", [b"(train, pid=7) ", b"x" * (1 << 20)], ids=["a word", "a line that is broken there"])
+async def test_a_running_job_that_speaks_like_skypilot_has_not_ended(said: bytes) -> None:
+    sky, kept = SkyPilot(log=HEAD + b"one\n" + said + FAREWELL), Kept()
     looking = upstream(sky, kept)
     assert not await looking.look()
-    assert kept.data == HEAD + b"one\n"
+    assert kept.data.endswith(b"\n")
+    assert FAREWELL not in kept.data
     sky.log += b"two\n"
     assert not await looking.look()
-    assert kept.data == sky.log
+    sky.ended = True
+    assert await looking.look(is_over=True)
+    assert kept.data.endswith(FAREWELL + b"two\n")
 
 
-async def test_a_stream_that_begins_again_is_left_and_nothing_doubled() -> None:
-    sky, kept = SkyPilot(log=HEAD + b"one\n", to_come=[b"two\n"]), Kept()
+async def test_a_frame_without_an_end_hides_no_farewell() -> None:
+    sky, kept = SkyPilot(log=HEAD + FRAME.rstrip(b"\n"), ended=True), Kept()
+    assert await upstream(sky, kept).look(is_over=True)
+    assert len(kept.frames) == 1
+    assert kept.data == HEAD
+
+
+@pytest.mark.parametrize("follow", [True, False])
+async def test_a_stream_that_begins_again_is_left_and_nothing_doubled(follow: bool) -> None:
+    sky, kept = SkyPilot(log=HEAD + b"one\n", to_come=[b"two\n"] * follow), Kept()
     looking = upstream(sky, kept)
     sky.replays = HEAD + b"one\ntwo\n"
     with pytest.raises(SkyPilotUnreachable):
-        await looking.follow()
-    assert kept.data == HEAD + b"one\ntwo\n"
+        await (looking.follow() if follow else looking.look(is_over=True))
+    assert kept.data == HEAD + b"one\n" + b"two\n" * follow
+    sky.log = HEAD + b"one\ntwo\n"
     sky.ended, sky.replays = True, b""
     assert await looking.look(is_over=sky.ended)
     assert kept.data == sky.log

@@ -148,13 +148,10 @@ class Collecting:
             async with self._turns.follow:
                 return await self._until_woken(self._bring(self._upstream.follow))
         async with self._turns.look:
-            return await self._timed(self._upstream.look)
-
-    async def _timed(self, look: Callable[[], Awaitable[bool]]) -> bool:
-        began_at = _now()
-        has_ended = await self._bring(look)
-        self._vain_seconds = _now() - began_at if self._error else 0.0
-        return has_ended
+            began_at = _now()
+            has_ended = await self._bring(self._upstream.look)
+            self._vain_seconds = _now() - began_at if self._error else 0.0
+            return has_ended
 
     async def _bring(self, how: Callable[[], Awaitable[bool]]) -> bool:
         try:
@@ -198,18 +195,16 @@ class Collecting:
         spent_seconds, pause_seconds = 0.0, AGAIN_SECONDS
         while self.log.state is State.LIVE:
             async with self._turns.last_call:
-                has_ended = await self._timed(partial(self._upstream.look, is_over=not self._pull.was_cut_short, is_last=True))
+                has_ended = await self._bring(partial(self._upstream.look, is_over=not self._pull.was_cut_short, is_last=True))
             if self.log.about.ended_at is not None:
                 return
             if has_ended or (self._error is None and (self._pull.kind is Kind.LAUNCH or self._pull.was_cut_short)):
                 await self._finish_whole()
             elif self._is_in_vain or spent_seconds > LAST_CALL_SECONDS:
                 await self._finish(State.INCOMPLETE, f"The end of the log could not be had: {self._error or 'SkyPilot does not tell it.'}")
-            elif self._is_only_away:
-                await asyncio.sleep(max(pause_seconds, VAIN_FACTOR * self._vain_seconds))
             else:
                 await asyncio.sleep(pause_seconds)
-                spent_seconds += pause_seconds
+                spent_seconds += 0 if self._is_only_away else pause_seconds
             pause_seconds = min(2 * pause_seconds, self._pace.interval_seconds)
 
     @property

@@ -54,12 +54,16 @@ class Lines:
     """
 
     def __init__(self) -> None:
+        self.last_words = b""
+        """The end of what came, with the line ends that it had."""
         self._undecided = b""
         self._line = b""
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the lines that are whole now."""
-        whole = self._line + self._without_controls(chunk)
+        clean = self._without_controls(chunk)
+        self._note(clean)
+        whole = self._line + clean
         held = b"\r" if whole.endswith(b"\r") else b""
         text = _broken(_unix(whole.removesuffix(held)))
         end = text.rfind(b"\n") + 1
@@ -69,9 +73,13 @@ class Lines:
     def rest(self) -> bytes:
         """Return what came after the last line end; nothing follows it any more."""
         undecided = b"" if any(_controls(self._undecided)) else self._undecided
+        self._note(undecided)
         text = _broken(_unix(self._line + undecided))
         self._undecided, self._line = b"", b""
         return text
+
+    def _note(self, clean: bytes) -> None:
+        self.last_words = (self.last_words + clean)[-_FAREWELL_BYTES:]
 
     def _without_controls(self, chunk: bytes) -> bytes:
         text, at, clean = self._undecided + chunk, 0, list[bytes]()
@@ -132,7 +140,6 @@ class Reading:
         self._has_begun = not from_the_beginning
         self._is_over = is_over
         self._first_line = b""
-        self._before = b""
         self._lines = Lines()
         self._held = b""
 
@@ -151,26 +158,26 @@ class Reading:
     def end(self) -> tuple[bytes, bool]:
         """Return the rest, and whether SkyPilot said farewell: then the log has ended. Only then a line without an end counts.
 
-        What stands at a line's beginning is SkyPilot's own: before each line of a job's it puts the job's name (sky/skylet/log_lib.py:124).
-        After other words it is SkyPilot's if the job is over, and left a line without an end; one that runs may say so of another that it
-        launched.
+        After a line feed it is SkyPilot's own: a job's lines begin with the job's name, which is put after each line feed
+        (ray/_private/worker.py). After other words it is SkyPilot's if the job is over, and left a line without an end; one that runs may
+        say so of another that it launched. (One that says so after a carriage return ends its own log: SkyPilot makes that a line feed.)
         """
         rest = self._lines.rest()
         text = self._held + self._log_of(rest)
+        last_words = self._lines.last_words.replace(b"\r\n", b"\n")
+        said = _FAREWELL.search(last_words)
         if not self._has_begun:
-            return b"", _farewell(self._before + rest) is not None
+            return b"", said is not None
         match = _farewell(text)
         end = len(text) if match is None else match.start()
-        last_line = text.rfind(b"\n", 0, end) + 1
-        if match is not None and (self._is_over or last_line == end):
+        if said is not None and (self._is_over or last_words.endswith(b"\n", 0, said.start())):
             return text[:end], True
-        return text[:last_line], False
+        return text[: text.rfind(b"\n", 0, end) + 1], False
 
     def _log_of(self, lines: bytes) -> bytes:
         if not self._has_begun:
             at = lines.find(BEGINNING)
             if at < 0:
-                self._before = (self._before + lines)[-512:]
                 return b""
             self._has_begun, lines = True, lines[lines.rfind(b"\n", 0, at) + 1 :]
             self._first_line = lines[: lines.find(b"\n") + 1]

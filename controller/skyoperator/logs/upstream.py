@@ -116,12 +116,10 @@ class JobUpstream:
         return None
 
     async def _whole(self, *, is_over: bool) -> bool:
-        try:
-            has_ended = await self._all(follow=False, is_over=is_over)
-            self._is_torn = False
-            return has_ended
-        finally:
-            self._whole_again_at = _now() + whole_pause_seconds(self._keeper.size)
+        has_ended = await self._all(follow=False, is_over=is_over)
+        self._is_torn = False
+        self._whole_again_at = _now() + whole_pause_seconds(self._keeper.size)
+        return has_ended
 
     async def follow(self) -> bool:
         """See `Upstream.follow`."""
@@ -130,7 +128,7 @@ class JobUpstream:
 
     async def _all(self, *, follow: bool, is_over: bool) -> bool:
         reading = Reading(frames.is_frame, from_the_beginning=True, is_over=is_over)
-        return await self._keeper.keep_beyond(self._stream(None, follow=follow), reading, is_once=follow)
+        return await self._keeper.keep_beyond(self._stream(None, follow=follow), reading, is_once=True)
 
     def _stream(self, lines: int | None, *, follow: bool) -> AsyncGenerator[bytes, None]:
         chunks = self._source.job_log(self._cluster, self._job, lines=lines, follow=follow)

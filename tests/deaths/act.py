@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from skyoperator.task.names import cluster_name
@@ -39,6 +39,8 @@ class Act:
     """The objects as they are now."""
     last: dict[str, Body] = field(default_factory=dict)
     """What was last seen of each object, by its cluster."""
+    missed_at: dict[str, datetime] = field(default_factory=dict)
+    """Since when each that is gone was not seen any more: one whose cluster is down already may go between two looks."""
 
     async def look(self) -> None:
         """Look at the objects until it is cancelled."""
@@ -47,7 +49,9 @@ class Act:
             with suppress(KubectlError, subprocess.TimeoutExpired):
                 found = await asyncio.to_thread(kubectl, "get", "skyc", "-n", self.stage.namespace, "-o", "json")
                 self.there = {body["metadata"]["name"]: body for body in json.loads(found)["items"]}
-                self.last |= {cluster_name(name, body["metadata"]["uid"]): body for name, body in self.there.items()}
+                seen = {cluster_name(name, body["metadata"]["uid"]): body for name, body in self.there.items()}
+                self.missed_at |= {cluster: datetime.now(UTC) for cluster in self.last.keys() - seen.keys() - self.missed_at.keys()}
+                self.last |= seen
             await asyncio.sleep(LOOK_SECONDS)
 
     async def start(self, dag_id: str) -> Job:
@@ -149,9 +153,9 @@ class Job:
         skypilot = self.act.stage.skypilot.state()
         launches = Counter(launch["cluster"] for launch in skypilot["launches"])
         counted = " + ".join(str(launches[cluster]) for cluster in self._clusters())
-        fates = dict.fromkeys(fate(self.act.last[cluster]) for cluster in self._clusters())
+        fates = dict.fromkeys(fate(self.act.last[cluster], self.act.missed_at[cluster]) for cluster in self._clusters())
         came = Ending(task["state"], state, task["try_number"], counted, "; then ".join(fates))
-        assert came == expected
+        assert came == expected, f"it came to {came}"
         assert set(skypilot["executions"].values()) == {1}, "a job ran twice"
         self.act.table.append(Row(death, self.where, came))
 
@@ -160,16 +164,15 @@ def _has_completed(body: Body) -> bool:
     return any(found["type"] == "Complete" and found["status"] == "True" for found in body.get("status", {}).get("conditions", []))
 
 
-def fate(body: Body) -> str:
-    """How an object went, by what was last seen of it."""
-    status, left_at = body.get("status", {}), body["metadata"].get("deletionTimestamp")
-    if left_at is None:
-        return "never seen to leave"
+def fate(body: Body, missed_at: datetime) -> str:
+    """How an object went, by what was last seen of it, and since when it was not."""
+    status, leaving_since = body.get("status", {}), body["metadata"].get("deletionTimestamp")
+    left_at = missed_at if leaving_since is None else _time(leaving_since)
     failed = next((found for found in status.get("conditions", []) if found["type"] == "Failed"), {"reason": ""})
     ended = "ended by its deadline, " if failed["reason"] == "DeadlineExceeded" else ""
     done, ttl_seconds = status.get("completionTime"), body["spec"]["ttlSecondsAfterFinished"]
     # Kubernetes' times have no fractions.
-    is_outlived = done is not None and (_time(left_at) - _time(done)).total_seconds() >= ttl_seconds - 1
+    is_outlived = done is not None and (left_at - _time(done)).total_seconds() >= ttl_seconds - 1
     return ended + ("gone after its time to live" if is_outlived else "deleted")
 
 

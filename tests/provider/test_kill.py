@@ -80,14 +80,20 @@ def terminated(operator: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     assert not errors
 
 
-@pytest.mark.parametrize("kind", [SkyClusterCreateOperator, SkyClusterOperator])
-def test_a_worker_that_waits_for_an_answer_deletes_all_the_same(server: HttpApi, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def a_task(server: HttpApi, kind: Any, monkeypatch: pytest.MonkeyPatch, *, deferrable: bool) -> tuple[Kube, Any, Any]:
+    """A task before it is run, with its context, in front of this server."""
     connect(monkeypatch, server.url)
     kube = Kube(server)
     server.next_reply = kube.reply  # type: ignore[method-assign]
-    operator = kind(task_id="fit", task={"run": "true"}, poll_seconds=0, deferrable=False, dag=DAG("train", schedule=None))
+    operator = kind(task_id="fit", task={"run": "true"}, poll_seconds=0, deferrable=deferrable, dag=DAG("train", schedule=None))
     context, _ = context_of(operator)
     operator.render_template_fields(context)
+    return kube, operator, context
+
+
+@pytest.mark.parametrize("kind", [SkyClusterCreateOperator, SkyClusterOperator])
+def test_a_worker_that_waits_for_an_answer_deletes_all_the_same(server: HttpApi, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    kube, operator, context = a_task(server, kind, monkeypatch, deferrable=False)
     with terminated(operator, monkeypatch), pytest.raises(SkyClusterError):
         operator.execute(context)
     assert kube.deletions == [{"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": "u1", "resourceVersion": "7"}}]
@@ -99,12 +105,7 @@ def test_a_worker_that_goes_on_after_a_trigger_deletes_all_the_same(
     server: HttpApi, kind: Any, status: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bug: it was armed only after its first requests, and each is repeated for half a minute."""
-    connect(monkeypatch, server.url)
-    kube = Kube(server)
-    server.next_reply = kube.reply  # type: ignore[method-assign]
-    operator = kind(task_id="fit", task={"run": "true"}, poll_seconds=0, deferrable=True, dag=DAG("train", schedule=None))
-    context, _ = context_of(operator)
-    operator.render_template_fields(context)
+    kube, operator, context = a_task(server, kind, monkeypatch, deferrable=True)
     kube.body = {**operator._build(context)}
     kube.body["metadata"] |= {"uid": "u1", "resourceVersion": "7", "generation": 1}
     target = {key: kube.body["metadata"][key] for key in ("name", "namespace", "uid")}

@@ -36,8 +36,9 @@ READ_SECONDS: Final = 60.0
 MERGE_PATCH: Final = "application/merge-patch+json"
 
 _Timeout: TypeAlias = float | tuple[float, float]
-_Credentials: TypeAlias = tuple[dict[str, str], list[tuple[str, str]]]
 """For all, or to connect and for each wait for bytes."""
+_Credentials: TypeAlias = tuple[dict[str, str], list[tuple[str, str]]]
+"""Headers, and parameters of the query."""
 _PATIENT: Final = (CONNECT_SECONDS, READ_SECONDS)
 _PASSING: Final = frozenset(
     {

@@ -205,7 +205,7 @@ class Collecting:
             else:
                 await asyncio.sleep(pause_seconds)
                 spent_seconds += 0 if self._is_only_away else pause_seconds
-            pause_seconds = min(2 * pause_seconds, self._pace.interval_seconds)
+                pause_seconds = min(2 * pause_seconds, self._pace.interval_seconds)
 
     @property
     def _is_in_vain(self) -> bool:

@@ -1,7 +1,7 @@
 """What of an answer of SkyPilot is new. Pure.
 
 SkyPilot tells a job's last N lines, or all of them, but knows no offset. So what is known is found again in what it tells, and whatever
-follows is new. Where that could be in more than one place, as in a log that repeats one line, it counts as not found: more is asked for.
+follows is new. Where that could be in more than one place, as in a log that repeats one line, all of it is asked for.
 """
 
 from __future__ import annotations
